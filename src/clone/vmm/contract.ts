@@ -1,0 +1,70 @@
+/**
+ * What Mayfly needs from a virtual machine monitor, and nothing more. `qemu.ts` runs real machines, `fake.ts` plays
+ * them for simulation; test/vm/parity.test.ts runs one suite against both.
+ *
+ * A machine's life: spawned (process waits, state loaded, paused) -> resumed -> killed. There is no way back and no
+ * second event: a machine that has been resumed can only be killed.
+ */
+import type { Duplex } from 'node:stream';
+
+/** Recorded in every evidence record. `tcg` is software emulation and gives no isolation promise; `fake` is a test. */
+export type Isolation = 'kvm' | 'tcg' | 'fake';
+
+/** What a template is booted from. Paths are absolute and their files immutable. */
+export interface TemplateSpec {
+  /** Folder to build in; it receives `ram` and `state` and belongs to the template alone. */
+  readonly folder: string;
+  readonly kernel: string;
+  readonly initramfs: string;
+  /** Read-only base file system (erofs), the guest's /dev/vda. */
+  readonly baseImage: string;
+  /** RAM of the machine, bytes, a multiple of 1 MiB. */
+  readonly ramBytes: number;
+}
+
+/** A template at rest: RAM image and device state of a stopped machine. Never written again. */
+export interface TemplateState extends TemplateSpec {
+  /** RAM image; clones map it copy-on-write. */
+  readonly ram: string;
+  /** Device state as the VMM saved it, without RAM. */
+  readonly state: Buffer;
+}
+
+/** Identity of a process that survives pid reuse. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat, clock ticks since boot. */
+  readonly startTicks: bigint;
+}
+
+export interface MachineExit {
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+}
+
+export interface Machine {
+  readonly identity: ProcessIdentity;
+  /** The bridge's bytes: whatever is written arrives at the agent's port and the other way round. */
+  readonly bridge: Duplex;
+  /** Settles, never rejects, when the process is gone and reaped. */
+  readonly exited: Promise<MachineExit>;
+  /** Starts the virtual CPUs. Once only. */
+  resume(): Promise<void>;
+  /** SIGKILL. Idempotent; resolves when the process is reaped and rejects only when that takes too long. */
+  kill(): Promise<void>;
+  /** The end of the guest's console, at most `limits.consoleBytesMax`, control characters removed; '' when there is none. */
+  consoleTail(): Promise<string>;
+}
+
+/** Called with a booting template's bridge; resolves when the guest is ready to be stopped and saved. */
+export type Prepare = (bridge: Duplex) => Promise<void>;
+
+export interface Vmm {
+  readonly isolation: Isolation;
+  /** Name and version, as in `QEMU 7.2.22`: part of a template's key and of the evidence. */
+  readonly version: string;
+  /** Boots, prepares, stops and saves. Rejects with E_TEMPLATE_BUILD and the console's tail; leaves no process. */
+  buildTemplate(spec: TemplateSpec, prepare: Prepare): Promise<TemplateState>;
+  /** A machine with the template's state loaded, paused. Rejects with E_CLONE_FAILED; leaves no process. */
+  spawn(template: TemplateState): Promise<Machine>;
+}

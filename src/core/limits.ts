@@ -1,0 +1,120 @@
+/**
+ * Every cap in Mayfly, with its unit and its reason.
+ *
+ * A hostile guest, caller or file may push against each of these numbers, so nothing in the product loops, queues,
+ * buffers, reads or waits without naming one of them. The relations between them are asserted when this module loads:
+ * a limit that contradicts another one is a bug in the build, not a surprise in production.
+ */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+
+export const limits = Object.freeze({
+  // ---- event -------------------------------------------------------------------------------------------------------
+  /** Encoded event, bytes. Larger payloads belong in object storage with a reference in the event. */
+  eventBytesMax: 6 * MiB,
+  /** Nesting of an event's JSON. Deep nesting costs stack in every parser that meets it, also in the guest. */
+  eventDepthMax: 128,
+
+  // ---- function code -----------------------------------------------------------------------------------------------
+  /** Sum of all files of one function, bytes. It is written into the clone's scratch memory. */
+  codeBytesMax: 64 * MiB,
+  /** Files, folders and links of one function. A large node_modules has about 10,000. */
+  codeEntriesMax: 20_000,
+  /** One path inside a function, bytes. */
+  codePathBytesMax: 1024,
+
+  // ---- bridge ------------------------------------------------------------------------------------------------------
+  /** Header of a frame, bytes (docs/FORMATS.md). */
+  frameHeaderBytes: 24,
+  /** Payload of one frame, bytes. Checked against the header before anything is allocated. */
+  framePayloadBytesMax: 64 * KiB,
+  /** Bytes a sender may have under way on one stream before the receiver grants more. */
+  streamWindowBytes: 256 * KiB,
+  /** One field of a message, bytes. */
+  fieldBytesMax: 32 * KiB,
+  /** Fields of one message. A proof has about 40. */
+  fieldsMax: 512,
+  /** Bytes waiting in the host for a guest that does not read, per clone. */
+  writeQueueBytesMax: 2 * MiB,
+  /** A frame that has begun must be complete within this time, ms (a guest that sends a byte a second). */
+  frameMillisMax: 5_000,
+
+  // ---- guest output ------------------------------------------------------------------------------------------------
+  /** Function result, bytes: the most a profile may ask for. */
+  outputBytesMax: 6 * MiB,
+  /** Nesting of a function's JSON result. */
+  outputDepthMax: 128,
+  /** stdout kept per run, bytes; the rest is dropped in the guest and marked as truncated. */
+  stdoutBytesMax: 1 * MiB,
+  /** stderr kept per run, bytes. */
+  stderrBytesMax: 1 * MiB,
+
+  // ---- time --------------------------------------------------------------------------------------------------------
+  /** Boot of a template until its agent says hello, ms. TCG on loaded cores: 2-7 s measured. */
+  bootMillisMax: 90_000,
+  /** Warm-up of a language runtime inside a template, ms. TCG: 2-6 s measured. */
+  warmMillisMax: 90_000,
+  /** Trial boot that decides whether an accelerator works, ms. A working KVM needs well under one second. */
+  trialBootMillisMax: 8_000,
+  /** Any QMP command, ms. Slowest measured: saving device state, 10-60 ms. */
+  qmpCommandMillisMax: 10_000,
+  /** Start of a VMM process until QMP greets, ms. */
+  vmmStartMillisMax: 10_000,
+  /** Resume of a clone until it has proved to be unique, ms. Part of the watchdog that may retry once. */
+  adoptMillisMax: 5_000,
+  /** Configure (limits and code) until the clone's proof has arrived, ms. */
+  configureMillisMax: 30_000,
+  /** Exit of a killed process until it is reaped, ms. Typically 5-10 ms. */
+  reapMillisMax: 5_000,
+  /** Handler's wall time: default, ms. */
+  wallMillisDefault: 30_000,
+  /** Handler's wall time: the most a caller may ask for, ms. */
+  wallMillisMax: 900_000,
+
+  // ---- resources of one clone --------------------------------------------------------------------------------------
+  /** Memory of the workload: default and bounds, bytes. */
+  memoryBytesDefault: 256 * MiB,
+  memoryBytesMin: 96 * MiB,
+  memoryBytesMax: 4 * GiB,
+  /** Memory that the guest kernel and agent need beside the workload, bytes. */
+  guestOverheadBytes: 96 * MiB,
+  /** Writable overlay (tmpfs) of a clone: default, bytes. */
+  scratchBytesDefault: 64 * MiB,
+  /** Processes and threads of the workload. Node alone has 11. */
+  pidsDefault: 128,
+  /** Open files of the workload. */
+  openFilesDefault: 1024,
+  /** CPU bandwidth period of cgroup v2, microseconds. */
+  cpuPeriodMicros: 100_000,
+  /** Translation cache of a TCG clone, MiB. The default (a quarter of RAM, at least 32) is most of a clone's memory. */
+  tcgCacheMiB: 128,
+
+  // ---- host --------------------------------------------------------------------------------------------------------
+  /** Console kept of one VM, bytes: enough for a kernel panic. */
+  consoleBytesMax: 64 * KiB,
+  /** One line of QMP, bytes. */
+  qmpLineBytesMax: 1 * MiB,
+  /** Device state of a template, bytes. Measured: 60-350 KB. */
+  deviceStateBytesMax: 16 * MiB,
+  /** Free space required beside a template before it is built, bytes. */
+  diskFloorBytes: 512 * MiB,
+  /** Open files of one VMM process. */
+  vmmOpenFiles: 128,
+  /** Attempts to get a usable clone. A second one is right only before the event has been delivered. */
+  cloneAttemptsMax: 2,
+});
+
+export type Limits = typeof limits;
+
+function assertRelation(holds: boolean, relation: string): void {
+  if (!holds) throw new Error(`core/limits.ts: ${relation} does not hold`);
+}
+
+assertRelation(limits.fieldBytesMax < limits.framePayloadBytesMax, 'fieldBytesMax < framePayloadBytesMax');
+assertRelation(limits.framePayloadBytesMax <= limits.streamWindowBytes, 'framePayloadBytesMax <= streamWindowBytes');
+assertRelation(limits.streamWindowBytes <= limits.writeQueueBytesMax, 'streamWindowBytes <= writeQueueBytesMax');
+assertRelation(limits.memoryBytesMin <= limits.memoryBytesDefault, 'memoryBytesMin <= memoryBytesDefault');
+assertRelation(limits.memoryBytesDefault <= limits.memoryBytesMax, 'memoryBytesDefault <= memoryBytesMax');
+assertRelation(limits.wallMillisDefault <= limits.wallMillisMax, 'wallMillisDefault <= wallMillisMax');

@@ -1,0 +1,66 @@
+/**
+ * A Profile is exactly what one execution may do. It is computed before there is a clone, frozen, and identified by the
+ * SHA-256 of its canonical JSON; the clone must prove it before the event is delivered. docs/FORMATS.md has the format.
+ */
+
+export interface Profile {
+  readonly profileVersion: 1;
+  readonly image: {
+    readonly name: string;
+    /** `sha256:` and 64 hex digits: the base file system. */
+    readonly digest: string;
+  };
+  readonly shape: {
+    readonly vcpus: 1;
+    /** RAM of the VM, bytes; it holds the workload's limit and the guest's own need. */
+    readonly ramBytes: number;
+  };
+  readonly network: {
+    readonly mode: 'none';
+  };
+  readonly limits: ProfileLimits;
+  readonly kernel: {
+    readonly uid: number;
+    readonly gid: number;
+    readonly noNewPrivileges: true;
+    /** Capabilities that the workload keeps. */
+    readonly capabilities: readonly string[];
+  };
+  readonly isolation: {
+    /** The weakest isolation that this event may run under. */
+    readonly minimum: 'kvm' | 'tcg';
+  };
+}
+
+export interface ProfileLimits {
+  /** Workload memory (cgroup memory.max), bytes; swap is always zero. */
+  readonly memoryBytes: number;
+  /** CPU time per period (cgroup cpu.max), microseconds. */
+  readonly cpuQuotaMicros: number;
+  readonly cpuPeriodMicros: number;
+  /** Processes and threads (cgroup pids.max). */
+  readonly pids: number;
+  /** RLIMIT_NOFILE. */
+  readonly openFiles: number;
+  /** Wall time of the handler, ms, from delivery of the event. */
+  readonly wallMillis: number;
+  /** Size of the writable overlay, bytes. */
+  readonly scratchBytes: number;
+  readonly stdoutBytes: number;
+  readonly stderrBytes: number;
+  readonly outputBytes: number;
+}
+
+/** Why a field has its value: `default`, or who asked for it. */
+export interface Reason {
+  /** Dotted path into the profile, as in `limits.memoryBytes`. */
+  readonly field: string;
+  readonly because: string;
+}
+
+export interface SealedProfile {
+  readonly profile: Profile;
+  /** `sha256:` and 64 hex digits over the canonical JSON of `profile`. */
+  readonly digest: string;
+  readonly reasons: readonly Reason[];
+}
