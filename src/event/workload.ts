@@ -1,0 +1,36 @@
+/**
+ * What is to run on the event: the customer's function as it is shipped into the clone, and how it is started.
+ * `event/code.ts` collects the files from the caller's disk; nothing after it reads that disk again.
+ */
+
+/** One file, folder or symbolic link of a function. Folders come before what is in them. */
+export type FunctionEntry =
+  | { readonly kind: 'file'; readonly path: string; readonly mode: number; readonly content: Buffer }
+  | { readonly kind: 'folder'; readonly path: string; readonly mode: number }
+  | { readonly kind: 'link'; readonly path: string; readonly mode: number; readonly target: string };
+// `path` is relative to /function in the guest, with `/` between its parts and neither `.` nor `..` among them.
+
+/** A handler in the image's warm language runtime; its result is the runtime's JSON envelope. */
+export interface RuntimeWorkload {
+  readonly kind: 'runtime';
+  /** Absolute path in the guest, as in `/function/h.mjs`. */
+  readonly handler: string;
+  readonly entries: readonly FunctionEntry[];
+}
+
+/** A program with the event on stdin; its stdout is the result and exit status 0 means success. */
+export interface ExecutableWorkload {
+  readonly kind: 'executable';
+  /** Program (absolute path in the guest) and its arguments. */
+  readonly argv: readonly string[];
+  /** stdout is passed on as bytes; otherwise it must be one JSON text. */
+  readonly raw: boolean;
+  readonly entries: readonly FunctionEntry[];
+}
+
+export type Workload = RuntimeWorkload | ExecutableWorkload;
+
+/** Bytes of all files: they are written into the clone's memory. */
+export function codeBytes(workload: Workload): number {
+  return workload.entries.reduce((sum, entry) => sum + (entry.kind === 'file' ? entry.content.length : 0), 0);
+}

@@ -1,0 +1,25 @@
+/** What a caller may ask of a profile. Everything absent gets its default. */
+
+export interface ImageReference {
+  readonly name: string;
+  /** `sha256:` and 64 hex digits: the base file system. */
+  readonly digest: string;
+}
+
+/** Units as in ProfileLimits; bounds in core/limits.ts. */
+export interface RequestedLimits {
+  readonly memoryBytes?: number;
+  readonly wallMillis?: number;
+  readonly cpuQuotaMicros?: number;
+  readonly pids?: number;
+  readonly openFiles?: number;
+  readonly scratchBytes?: number;
+  readonly outputBytes?: number;
+}
+
+export interface ProfileRequest {
+  readonly image: ImageReference;
+  readonly limits: RequestedLimits;
+  /** The weakest isolation that the caller accepts; `tcg` unless the caller insists on KVM. */
+  readonly minimumIsolation: 'kvm' | 'tcg';
+}

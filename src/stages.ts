@@ -1,0 +1,85 @@
+/**
+ * The words that pipeline.ts is written in: what a run is asked for, what it answers, and the stages it is made of.
+ * main.ts builds the real stages, test/sim faulty ones; pipeline.ts cannot tell them apart.
+ */
+import type { RunId } from './core/ids.ts';
+import type { Clock } from './core/time.ts';
+import type { Event } from './event/event.ts';
+import type { Workload } from './event/workload.ts';
+import type { Clone, CloneOrder } from './clone/clone.ts';
+import type { Execution } from './bridge/session.ts';
+import type { Attempt, EvidenceDraft, Proof, SealedEvidence, TimelineEntry, Usage } from './evidence/record.ts';
+import type { Journal } from './journal/journal.ts';
+import type { SealedProfile } from './profile/profile.ts';
+import type { ProfileRequest } from './profile/request.ts';
+import type { Ledger } from './release/ledger.ts';
+import type { Release } from './release/release.ts';
+import type { Validation } from './validate/output.ts';
+import type { Verdict } from './validate/verdict.ts';
+
+export interface RunRequest extends ProfileRequest {
+  readonly workload: Workload;
+  /** The event as it came, UTF-8 JSON: a CloudEvent, or any other value, which is wrapped in one. */
+  readonly event: Buffer;
+  /** Ctrl-C or a caller that has gone away: the run is released and sealed at once, as E_INTERRUPTED. */
+  readonly signal?: AbortSignal;
+}
+
+/** Told what happens while it happens; nothing that it does changes the run. What it throws is ignored. */
+export interface RunObserver {
+  /** A step has ended. */
+  stage?(entry: TimelineEntry): void;
+  /** Bytes of the customer's log, as they arrive: hostile, at most the profile's stdoutBytes and stderrBytes. */
+  stdout?(chunk: Buffer): void;
+  stderr?(chunk: Buffer): void;
+  /** A clone was given up before the event reached it, and another one is tried. */
+  retry?(attempt: Attempt): void;
+}
+
+export interface Outcome {
+  readonly runId: RunId;
+  /** `quarantined`: something is left (release.left) or the evidence could not be written. Tell an operator. */
+  readonly state: 'sealed' | 'quarantined';
+  readonly verdict: Verdict;
+  /** The validated output: JSON text, or any bytes for a raw executable. Present only when the verdict is `accepted`. */
+  readonly output: Buffer | undefined;
+  readonly profile: SealedProfile | undefined;
+  readonly proof: Proof | undefined;
+  readonly timeline: readonly TimelineEntry[];
+  readonly usage: Usage | undefined;
+  /** stdout or stderr was longer than the profile allows, and its rest was dropped. */
+  readonly truncated: { readonly stdout: boolean; readonly stderr: boolean };
+  readonly attempts: readonly Attempt[];
+  readonly release: Release;
+  /** Undefined only when it could not be written; the verdict then says E_EVIDENCE_WRITE. */
+  readonly evidence: SealedEvidence | undefined;
+}
+
+export interface Stages {
+  readonly clock: Clock;
+  /** Throws E_EVENT_INVALID and E_EVENT_TOO_LARGE: such an event was never accepted and has no evidence. */
+  accept(bytes: Buffer): Event;
+  /** From here on the run is on record and what it takes is known. Rejects with E_DISK_SPACE or E_INTERNAL. */
+  open(event: Event): Promise<{ readonly journal: Journal; readonly ledger: Ledger }>;
+  /** Throws E_LIMIT_INVALID. */
+  profile(event: Event, request: RunRequest): SealedProfile;
+  /** A machine that has proved to be unique. On rejection the machine, if there was one, is in the ledger. */
+  clone(order: CloneOrder): Promise<Clone>;
+  /** Limits and code into the clone, proof out of it, both compared. */
+  bridge(clone: Clone, profile: SealedProfile, workload: Workload): Promise<Proof>;
+  /** Delivers the event: never twice in one run. */
+  execute(clone: Clone, delivery: Delivery): Promise<Execution>;
+  validate(execution: Execution, profile: SealedProfile, workload: Workload): Validation;
+  /** Never rejects; may be called again. */
+  release(ledger: Ledger): Promise<Release>;
+  /** Rejects with E_EVIDENCE_WRITE. Sealing a run twice gives the first record again. */
+  seal(draft: EvidenceDraft): Promise<SealedEvidence>;
+}
+
+export interface Delivery {
+  readonly event: Event;
+  readonly profile: SealedProfile;
+  readonly workload: Workload;
+  readonly stdout: (chunk: Buffer) => void;
+  readonly stderr: (chunk: Buffer) => void;
+}
