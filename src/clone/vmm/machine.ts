@@ -1,0 +1,70 @@
+/**
+ * The virtual machine, as data: the complete device list and the rest of QEMU's command line.
+ *
+ * This is an allow-list. `-nodefaults` and `-no-user-config` remove everything that QEMU would add by itself, and what
+ * follows is all there is: one virtio-serial port (the bridge), one read-only virtio disk (the base image) and a serial
+ * console. No network card, no USB, no graphics, no floppy, no second disk. test/attack/A1 compares it with what the
+ * guest and QMP enumerate.
+ *
+ * A template and its clones must be the same machine: only where RAM comes from and whether it waits for a saved state
+ * may differ, so both come from this one function.
+ */
+import { limits } from '../../core/limits.ts';
+
+/** Descriptors that the process inherits; nothing else is open in it. */
+export const descriptors = Object.freeze({ qmp: 3, bridge: 4, kernel: 5, initramfs: 6, baseImage: 7, ram: 8, state: 9 });
+
+/** Bumped whenever a saved state of an older machine could not be loaded any more: part of a template's key. */
+export const machineVersion = 1;
+
+export interface MachineOptions {
+  readonly accelerator: 'kvm' | 'tcg';
+  readonly ramBytes: number;
+  /** `template`: RAM is written to its file. `clone`: RAM is private, the machine waits for a saved state. */
+  readonly role: 'template' | 'clone';
+  /** The memory backend can map a file privately that it opened read-only (QEMU >= 8.2): a clone cannot write to it. */
+  readonly readOnlyRam: boolean;
+}
+
+export function machineArguments(options: MachineOptions): string[] {
+  const { accelerator, ramBytes, role } = options;
+  const inherited = (descriptor: number): string => `/proc/self/fd/${descriptor}`;
+  const share = role === 'template' ? 'share=on' : options.readOnlyRam ? 'share=off,readonly=on,rom=off' : 'share=off';
+  return [
+    '-nodefaults', '-no-user-config', '-display', 'none', '-S',
+    '-name', 'mayfly',
+    '-machine', 'q35,usb=off,sata=off,smbus=off,vmport=off,memory-backend=ram',
+    ...(accelerator === 'kvm'
+      ? ['-accel', 'kvm', '-cpu', 'host']
+      : ['-accel', `tcg,thread=single,tb-size=${limits.tcgCacheMiB}`, '-cpu', 'max']),
+    '-smp', '1',
+    '-m', `size=${ramBytes / (1024 * 1024)}M`,
+    '-object', `memory-backend-file,id=ram,size=${ramBytes},mem-path=${inherited(descriptors.ram)},${share}`,
+    '-kernel', inherited(descriptors.kernel),
+    '-initrd', inherited(descriptors.initramfs),
+    '-append', kernelArguments.join(' '),
+    // Pause instead of exit when the guest powers off, resets or panics: the console can still be read, then it is killed.
+    '-action', 'reboot=shutdown,shutdown=pause,panic=pause',
+    '-chardev', `socket,id=qmp,fd=${descriptors.qmp}`,
+    '-mon', 'chardev=qmp,mode=control',
+    '-chardev', `ringbuf,id=console,size=${limits.consoleBytesMax}`,
+    '-device', 'isa-serial,chardev=console',
+    '-chardev', `socket,id=bridge,fd=${descriptors.bridge}`,
+    '-device', 'virtio-serial-pci,id=serial,max_ports=2',
+    '-device', 'virtserialport,bus=serial.0,nr=1,chardev=bridge,name=mayfly.bridge',
+    '-blockdev', `driver=file,node-name=base-file,filename=${inherited(descriptors.baseImage)},read-only=on,locking=off`,
+    '-blockdev', 'driver=raw,node-name=base,file=base-file,read-only=on',
+    '-device', 'virtio-blk-pci,drive=base',
+    ...(role === 'clone' ? ['-incoming', 'defer'] : []),
+    '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
+  ];
+}
+
+/**
+ * `panic=-1` reboots at once, which `-action` turns into a paused, dead machine; `mitigations` stay at the kernel's
+ * default. `no_timer_check` is absent on purpose: under TCG it hangs the boot (DESIGN.md).
+ */
+const kernelArguments = [
+  'console=ttyS0', 'quiet', 'loglevel=4', 'panic=-1', 'oops=panic', 'apparmor=1', 'security=apparmor',
+  'random.trust_cpu=off', 'random.trust_bootloader=off',
+];

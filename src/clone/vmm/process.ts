@@ -1,0 +1,222 @@
+/**
+ * One QEMU process: started in its jail with inherited descriptors, controlled over QMP, killed by pid and reaped.
+ *
+ * Everything that the process may touch is a descriptor that it was born with (machine.ts has the numbers), so it needs
+ * no path, no socket file and no permission beyond them, and a MAYFLY_HOME below root's private home works as well.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { MayflyError } from '../../core/errors.ts';
+import { limits } from '../../core/limits.ts';
+import { within } from '../../core/time.ts';
+import type { Clock } from '../../core/time.ts';
+import type { Jail, JailSlot } from '../jail.ts';
+import type { Machine, MachineExit, ProcessIdentity, TemplateSpec } from './contract.ts';
+import { descriptors, machineArguments } from './machine.ts';
+import { Qmp, QmpError } from './qmp.ts';
+
+export interface QemuOptions {
+  /** Absolute path or name of the QEMU binary. */
+  readonly binary: string;
+  /** As in `QEMU 7.2.22`. */
+  readonly version: string;
+  readonly accelerator: 'kvm' | 'tcg';
+  /** See MachineOptions.readOnlyRam. */
+  readonly readOnlyRam: boolean;
+  readonly jail: Jail;
+  readonly clock: Clock;
+}
+
+export interface LaunchOptions {
+  readonly spec: TemplateSpec;
+  readonly ram: string;
+  readonly role: 'template' | 'clone';
+  /** Folder that the process may create a connection in, for a template to save its state; see qemu.ts. */
+  readonly saveFolder?: string;
+  readonly slot: JailSlot;
+}
+
+export class QemuProcess implements Machine {
+  readonly identity: ProcessIdentity;
+  readonly bridge: Duplex;
+  readonly exited: Promise<MachineExit>;
+  /** Resolves with the reason when the guest has stopped by itself: power-off, reset or panic. */
+  readonly halted: Promise<string>;
+  qmp!: Qmp;
+  readonly #child: ChildProcess;
+  readonly #clock: Clock;
+  readonly #slot: JailSlot;
+  #halt: (reason: string) => void = () => {};
+  #errors = '';
+  #console = '';
+  #ended = false;
+
+  private constructor(child: ChildProcess, identity: ProcessIdentity, clock: Clock, slot: JailSlot) {
+    this.#child = child;
+    this.#clock = clock;
+    this.#slot = slot;
+    this.identity = identity;
+    this.bridge = stream(child, descriptors.bridge);
+    this.bridge.on('error', () => {});
+    this.halted = new Promise((resolve) => {
+      this.#halt = resolve;
+    });
+    this.exited = new Promise((resolve) => {
+      child.once('exit', (exitCode, signal) => {
+        this.#ended = true;
+        this.#slot.release();
+        this.bridge.destroy();
+        this.#halt(signal === null ? `QEMU exited with status ${exitCode}` : `QEMU was ended by ${signal}`);
+        resolve({ exitCode, signal });
+      });
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#errors = (this.#errors + text).slice(-limits.consoleBytesMax);
+    });
+  }
+
+  /** Rejects with QmpError and leaves no process. */
+  static async launch(options: QemuOptions, launch: LaunchOptions): Promise<QemuProcess> {
+    const child = start(options, launch);
+    const pid = child.pid;
+    if (pid === undefined) {
+      launch.slot.release();
+      throw await startFailure(child, options.binary);
+    }
+    const machine = new QemuProcess(child, identify(pid), options.clock, launch.slot);
+    try {
+      machine.qmp = await Qmp.open({
+        stream: stream(child, descriptors.qmp),
+        clock: options.clock,
+        onEvent: (event, data) => machine.#event(event, String(data['reason'] ?? '')),
+      });
+      return machine;
+    } catch (thrown) {
+      await machine.kill();
+      throw new QmpError(`${(thrown as Error).message}; ${machine.#errors.trim() || 'QEMU said nothing'}`);
+    }
+  }
+
+  async resume(): Promise<void> {
+    await this.qmp.execute('cont');
+  }
+
+  /** Runs a migration command to its end; RAM is left out of it. Rejects with QmpError. */
+  async migrate(command: 'migrate' | 'migrate-incoming', uri: string): Promise<void> {
+    await this.qmp.execute('migrate-set-capabilities', {
+      capabilities: [
+        { capability: 'x-ignore-shared', state: true },
+        { capability: 'events', state: true },
+      ],
+    });
+    const ended = this.qmp.waitFor(
+      (event, data) => event === 'MIGRATION' && (data['status'] === 'completed' || data['status'] === 'failed'),
+      `the end of ${command}`,
+    );
+    ended.catch(() => {});
+    await this.qmp.execute(command, { uri });
+    const { status } = await ended;
+    if (status !== 'completed') throw new QmpError(`${command}: ${this.#errors.trim() || String(status)}`);
+  }
+
+  /** Gives a clone its device state; it stays paused. Rejects with QmpError. */
+  async load(state: Buffer): Promise<void> {
+    const input = stream(this.#child, descriptors.state);
+    input.on('error', () => {});
+    const loaded = this.migrate('migrate-incoming', `fd:${descriptors.state}`);
+    input.end(state);
+    await loaded;
+  }
+
+  async consoleTail(): Promise<string> {
+    await this.#readConsole();
+    return printable([this.#console, this.#errors].filter((text) => text !== '').join('\n'));
+  }
+
+  async kill(): Promise<void> {
+    if (!this.#ended) this.#child.kill('SIGKILL');
+    await within(this.#clock, limits.reapMillisMax, this.exited, () => {
+      return new MayflyError('E_RELEASE_INCOMPLETE', `VMM process ${this.identity.pid} outlived SIGKILL`);
+    });
+  }
+
+  async #readConsole(): Promise<void> {
+    if (this.#ended) return;
+    try {
+      const text = await this.qmp.execute('ringbuf-read', { device: 'console', size: limits.consoleBytesMax }, 1_000);
+      this.#console = (this.#console + String(text)).slice(-limits.consoleBytesMax);
+    } catch {
+      // A dying VMM has no console any more; what it wrote to stderr is the next best thing.
+    }
+  }
+
+  #event(event: string, reason: string): void {
+    if (event === 'SHUTDOWN') this.#halt(`the guest stopped itself (${reason})`);
+    if (event === 'GUEST_PANICKED') this.#halt('the guest kernel panicked');
+  }
+}
+
+function start(options: QemuOptions, { spec, ram, role, saveFolder, slot }: LaunchOptions): ChildProcess {
+  const command = [
+    ...slot.command,
+    options.binary,
+    ...machineArguments({
+      accelerator: options.accelerator,
+      ramBytes: spec.ramBytes,
+      role,
+      readOnlyRam: options.readOnlyRam,
+    }),
+  ];
+  const opened: number[] = [];
+  const inherit = (path: string, flags: number): number => {
+    const descriptor = openSync(path, flags);
+    opened.push(descriptor);
+    return descriptor;
+  };
+  try {
+    return spawn(command[0] as string, command.slice(1), {
+      // No environment: QEMU needs none, and the daemon's may hold secrets. PATH finds the launchers.
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+      cwd: '/',
+      stdio: [
+        'ignore',
+        'ignore',
+        'pipe',
+        'pipe',
+        'pipe',
+        inherit(spec.kernel, constants.O_RDONLY),
+        inherit(spec.initramfs, constants.O_RDONLY),
+        inherit(spec.baseImage, constants.O_RDONLY),
+        inherit(ram, constants.O_RDONLY),
+        saveFolder === undefined ? 'pipe' : inherit(saveFolder, constants.O_RDONLY | constants.O_DIRECTORY),
+      ],
+    });
+  } finally {
+    for (const descriptor of opened) closeSync(descriptor);
+  }
+}
+
+async function startFailure(child: ChildProcess, binary: string): Promise<MayflyError> {
+  const cause = await new Promise<Error>((resolve) => child.once('error', resolve));
+  return new MayflyError('E_QEMU_MISSING', `${binary} could not be started: ${cause.message}`, { cause });
+}
+
+/** The parent's end of descriptor `index`: Node makes 'pipe' a connected AF_UNIX socket pair, which QEMU can use both ways. */
+function stream(child: ChildProcess, index: number): Duplex {
+  return (child.stdio as unknown as readonly (Readable | Writable | null)[])[index] as Duplex;
+}
+
+/** The start time tells this process from a later one with the same pid. */
+function identify(pid: number): ProcessIdentity {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return { pid, startTicks: BigInt(fields[19] ?? '0') };
+}
+
+/** Guest text for people: no escape sequences that could drive their terminal. */
+function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: removing control characters is the point
+  return text.replace(/\r/g, '').replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '').trim();
+}
