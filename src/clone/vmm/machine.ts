@@ -40,9 +40,9 @@ export function machineArguments(options: MachineOptions): string[] {
     '-smp', '1',
     '-m', `size=${ramBytes / (1024 * 1024)}M`,
     '-object', `memory-backend-file,id=ram,size=${ramBytes},mem-path=${inherited(descriptors.ram)},${share}`,
-    '-kernel', inherited(descriptors.kernel),
+    ...(role === 'template' ? ['-kernel', inherited(descriptors.kernel),
     '-initrd', inherited(descriptors.initramfs),
-    '-append', kernelArguments.join(' '),
+    '-append', kernelArguments.join(' ')] : []),
     // Pause instead of exit when the guest powers off, resets or panics: the console can still be read, then it is killed.
     '-action', 'reboot=shutdown,shutdown=pause,panic=pause',
     '-chardev', `socket,id=qmp,fd=${descriptors.qmp}`,

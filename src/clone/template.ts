@@ -1,0 +1,282 @@
+/**
+ * Templates: warm machines at rest that clones are made from. One per image, RAM shape and everything else that a saved
+ * state depends on; built when first asked for, found again by key, never written after it was sealed.
+ *
+ * `MAYFLY_HOME/templates/KEY/` holds `ram`, `state` and `template.json`. The folder is built under another name and
+ * renamed when complete, so a template is whole or absent. It is trusted only while its RAM file is the very file that
+ * was sealed: size, inode, mtime and ctime are compared before and after every clone, because QEMU before 8.2 must be
+ * able to open it for writing. The device state is small and carries its SHA-256.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { MayflyError } from '../core/errors.ts';
+import { canonicalJson } from '../core/json.ts';
+import { limits } from '../core/limits.ts';
+import { prepareTemplate } from '../bridge/session.ts';
+import type { Clock } from '../core/time.ts';
+import type { TemplateState, Vmm } from './vmm/contract.ts';
+import { machineVersion } from './vmm/machine.ts';
+
+/** A file of the image repository: absolute path and `sha256:` digest. */
+export interface Artefact {
+  readonly path: string;
+  readonly digest: string;
+}
+
+export interface TemplateImage extends Artefact {
+  readonly name: string;
+  /** Language runtime to start and warm in the template; null when the image only runs executables. */
+  readonly runtime: { readonly argv: readonly string[]; readonly env: readonly string[] } | null;
+}
+
+export interface Template {
+  readonly key: string;
+  readonly state: TemplateState;
+  /** A language runtime waits inside. */
+  readonly warm: boolean;
+  /** Throws E_TEMPLATE_TAMPERED, and discards the template, unless its files are as they were sealed. */
+  check(): Promise<void>;
+}
+
+export interface TemplateOptions {
+  /** MAYFLY_HOME. */
+  readonly home: string;
+  readonly kernel: Artefact;
+  readonly initramfs: Artefact;
+  readonly vmm: Vmm;
+  readonly clock: Clock;
+  /** Uid and gid of the workload in the guest. */
+  readonly workloadId: number;
+  /** Tells this process from others that build the same template at the same time. */
+  readonly builder: string;
+  readonly alive: (builder: string) => boolean;
+}
+
+export interface Templates {
+  /**
+   * The template of an image, built first when there is none. `onBuild` hears what takes seconds. Rejects with
+   * E_TEMPLATE_BUILD, E_DISK_SPACE or E_TEMPLATE_TAMPERED.
+   */
+  get(image: TemplateImage, ramBytes: number, onBuild?: (step: string) => void): Promise<Template>;
+}
+
+interface Seal {
+  readonly templateVersion: 1;
+  readonly image: string;
+  readonly ramBytes: number;
+  readonly warm: boolean;
+  readonly stateDigest: string;
+  readonly ram: Fingerprint;
+}
+
+/** What changes when anybody writes to a file, also through a shared mapping. As text: JSON has no 64-bit integers. */
+interface Fingerprint {
+  readonly inode: string;
+  readonly bytes: string;
+  readonly mtimeNanos: string;
+  readonly ctimeNanos: string;
+}
+
+export function openTemplates(options: TemplateOptions): Templates {
+  const root = join(options.home, 'templates');
+  const known = new Map<string, Promise<Template>>();
+  return {
+    get(image, ramBytes, onBuild = () => {}) {
+      const key = templateKey(options, image, ramBytes);
+      const existing = known.get(key);
+      if (existing !== undefined) return existing;
+      const wanted = loadTemplate(options, join(root, key), image, ramBytes).then(
+        (template) => template ?? buildTemplate(options, root, key, image, ramBytes, onBuild),
+      );
+      known.set(key, wanted);
+      wanted.catch(() => known.delete(key));
+      return wanted;
+    },
+  };
+}
+
+/** Everything that a saved state depends on; a change in any of it makes another template. */
+function templateKey(options: TemplateOptions, image: TemplateImage, ramBytes: number): string {
+  const { kernel, initramfs, vmm } = options;
+  const inputs = canonicalJson({
+    machineVersion, ramBytes,
+    kernel: kernel.digest, initramfs: initramfs.digest, image: image.digest,
+    runtime: image.runtime === null ? null : { argv: [...image.runtime.argv], env: [...image.runtime.env] },
+    vmm: vmm.version, isolation: vmm.isolation, workloadId: options.workloadId,
+  });
+  return `${image.name}-${createHash('sha256').update(inputs).digest('hex').slice(0, 32)}`;
+}
+
+async function loadTemplate(
+  options: TemplateOptions,
+  folder: string,
+  image: TemplateImage,
+  ramBytes: number,
+): Promise<Template | undefined> {
+  let seal: Seal;
+  let state: Buffer;
+  try {
+    seal = JSON.parse(await readFile(join(folder, 'template.json'), 'utf8')) as Seal;
+    state = await readFile(join(folder, 'state'));
+  } catch {
+    return undefined;
+  }
+  const stateIntact = seal.templateVersion === 1 && seal.stateDigest === sha256(state);
+  if (!stateIntact || !sameFile(seal.ram, await fingerprint(join(folder, 'ram')))) {
+    // At rest this is a copied, restored or damaged folder rather than an attack: building anew is always right.
+    await rm(folder, { recursive: true, force: true });
+    return undefined;
+  }
+  return template(options, folder, image, ramBytes, seal, state);
+}
+
+async function buildTemplate(
+  options: TemplateOptions,
+  root: string,
+  key: string,
+  image: TemplateImage,
+  ramBytes: number,
+  onBuild: (step: string) => void,
+): Promise<Template> {
+  const folder = join(root, key);
+  const building = join(root, `building-${options.builder}-${key}`);
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  await removeAbandoned(root, options);
+  await requireSpace(root, ramBytes);
+  await rm(building, { recursive: true, force: true });
+  await mkdir(building, { mode: 0o700 });
+  try {
+    onBuild(`booting a ${image.name} template (once; seconds)`);
+    let warm = false;
+    const spec = {
+      folder: building,
+      kernel: options.kernel.path,
+      initramfs: options.initramfs.path,
+      baseImage: image.path,
+      ramBytes,
+    };
+    const saved = await options.vmm.buildTemplate(spec, async (transport: Duplex) => {
+      const prepared = await prepareTemplate({
+        transport,
+        clock: options.clock,
+        prepare: {
+          argv: image.runtime?.argv ?? [],
+          env: image.runtime?.env ?? [],
+          uid: options.workloadId,
+          gid: options.workloadId,
+          scratchBytes: limits.scratchBytesDefault,
+        },
+      });
+      warm = prepared.warm;
+    });
+    onBuild(`sealing the ${image.name} template`);
+    await writeDurably(join(building, 'state'), saved.state);
+    const seal: Seal = {
+      templateVersion: 1,
+      image: image.name,
+      ramBytes,
+      warm,
+      stateDigest: sha256(saved.state),
+      ram: await fingerprint(join(building, 'ram')),
+    };
+    await writeDurably(join(building, 'template.json'), Buffer.from(`${JSON.stringify(seal, null, 2)}\n`));
+    await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
+      // Another process was faster; its template is as good as this one.
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+      await rm(building, { recursive: true, force: true });
+    });
+  } catch (thrown) {
+    await rm(building, { recursive: true, force: true });
+    throw thrown;
+  }
+  const built = await loadTemplate(options, folder, image, ramBytes);
+  if (built === undefined) throw new MayflyError('E_TEMPLATE_BUILD', `the template ${key} did not survive its sealing`);
+  return built;
+}
+
+function template(
+  options: TemplateOptions,
+  folder: string,
+  image: TemplateImage,
+  ramBytes: number,
+  seal: Seal,
+  state: Buffer,
+): Template {
+  const ram = join(folder, 'ram');
+  const spec = { kernel: options.kernel.path, initramfs: options.initramfs.path, baseImage: image.path };
+  return {
+    key: folder.slice(folder.lastIndexOf('/') + 1),
+    warm: seal.warm,
+    state: { folder, ...spec, ramBytes, ram, state },
+    async check() {
+      const now = await fingerprint(ram);
+      if (sameFile(seal.ram, now)) return;
+      await rm(folder, { recursive: true, force: true });
+      const change = now === undefined ? 'is gone' : `was changed at ${new Date(Number(BigInt(now.ctimeNanos) / 1_000_000n)).toISOString()}`;
+      throw new MayflyError('E_TEMPLATE_TAMPERED', `the RAM image of template ${image.name} ${change}`);
+    },
+  };
+}
+
+// ---- files ---------------------------------------------------------------------------------------------------------------
+
+async function fingerprint(path: string): Promise<Fingerprint | undefined> {
+  try {
+    const found = await stat(path, { bigint: true });
+    return {
+      inode: String(found.ino),
+      bytes: String(found.size),
+      mtimeNanos: String(found.mtimeNs),
+      ctimeNanos: String(found.ctimeNs),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function sameFile(sealed: Fingerprint | undefined, found: Fingerprint | undefined): boolean {
+  if (sealed === undefined || found === undefined) return false;
+  return (
+    sealed.inode === found.inode &&
+    sealed.bytes === found.bytes &&
+    sealed.mtimeNanos === found.mtimeNanos &&
+    sealed.ctimeNanos === found.ctimeNanos
+  );
+}
+
+/** A builder that was killed leaves its folder; the next builder removes it. */
+async function removeAbandoned(root: string, options: TemplateOptions): Promise<void> {
+  for (const name of await readdir(root)) {
+    const builder = /^building-([^-]+-[^-]+)-/.exec(name)?.[1];
+    if (builder === undefined || builder === options.builder || options.alive(builder)) continue;
+    await rm(join(root, name), { recursive: true, force: true });
+  }
+}
+
+async function requireSpace(folder: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  const needed = bytes + limits.diskFloorBytes;
+  if (free >= needed) return;
+  const mebibytes = (value: number): number => Math.floor(value / (1024 * 1024));
+  throw new MayflyError(
+    'E_DISK_SPACE',
+    `a template needs ${mebibytes(needed)} MiB free in ${folder}, there are ${mebibytes(free)} MiB`,
+  );
+}
+
+async function writeDurably(path: string, content: Buffer): Promise<void> {
+  const file = await open(path, 'wx', 0o400);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function sha256(content: Buffer): string {
+  return `sha256:${createHash('sha256').update(content).digest('hex')}`;
+}
