@@ -7,13 +7,13 @@ import type { Clock } from './core/time.ts';
 import type { Event } from './event/event.ts';
 import type { Workload } from './event/workload.ts';
 import type { Clone, CloneOrder } from './clone/clone.ts';
-import type { Execution } from './bridge/session.ts';
-import type { Attempt, EvidenceDraft, Proof, SealedEvidence, TimelineEntry, Usage } from './evidence/record.ts';
+import type { Attempt, EvidenceDraft, Origin, Proof, SealedEvidence, TimelineEntry, TimelineStage, Usage } from './evidence/record.ts';
 import type { Journal } from './journal/journal.ts';
 import type { SealedProfile } from './profile/profile.ts';
 import type { ProfileRequest } from './profile/request.ts';
 import type { Ledger } from './release/ledger.ts';
 import type { Release } from './release/release.ts';
+import type { Execution } from './validate/execution.ts';
 import type { Validation } from './validate/output.ts';
 import type { Verdict } from './validate/verdict.ts';
 
@@ -55,24 +55,34 @@ export interface Outcome {
   readonly evidence: SealedEvidence | undefined;
 }
 
+/** What each stage gets beside its own material. */
+export interface StageContext {
+  /** Aborted when the run is interrupted, or the function's time is over: whatever is under way ends soon and rejects. */
+  readonly signal: AbortSignal;
+  /** Measures a step that is part of a stage. */
+  timed<T>(stage: TimelineStage, work: () => Promise<T>): Promise<T>;
+}
+
 export interface Stages {
   readonly clock: Clock;
+  /** What clones are made of on this machine, for the evidence. */
+  origin(request: RunRequest): Origin;
   /** Throws E_EVENT_INVALID and E_EVENT_TOO_LARGE: such an event was never accepted and has no evidence. */
   accept(bytes: Buffer): Event;
-  /** From here on the run is on record and what it takes is known. Rejects with E_DISK_SPACE or E_INTERNAL. */
+  /** From here on the run is on record and what it takes is known. Rejects when it cannot be: it is not accepted then. */
   open(event: Event): Promise<{ readonly journal: Journal; readonly ledger: Ledger }>;
   /** Throws E_LIMIT_INVALID. */
   profile(event: Event, request: RunRequest): SealedProfile;
   /** A machine that has proved to be unique. On rejection the machine, if there was one, is in the ledger. */
-  clone(order: CloneOrder): Promise<Clone>;
-  /** Limits and code into the clone, proof out of it, both compared. */
-  bridge(clone: Clone, profile: SealedProfile, workload: Workload): Promise<Proof>;
+  clone(order: CloneOrder, context: StageContext): Promise<Clone>;
+  /** Limits and code into the clone; proof out of it, compared with what the profile asks for. */
+  bridge(clone: Clone, profile: SealedProfile, workload: Workload, context: StageContext): Promise<Proof>;
   /** Delivers the event: never twice in one run. */
-  execute(clone: Clone, delivery: Delivery): Promise<Execution>;
+  execute(clone: Clone, delivery: Delivery, context: StageContext): Promise<Execution>;
   validate(execution: Execution, profile: SealedProfile, workload: Workload): Validation;
-  /** Never rejects; may be called again. */
+  /** Called again, it takes up what is left. */
   release(ledger: Ledger): Promise<Release>;
-  /** Rejects with E_EVIDENCE_WRITE. Sealing a run twice gives the first record again. */
+  /** Rejects with E_EVIDENCE_WRITE. */
   seal(draft: EvidenceDraft): Promise<SealedEvidence>;
 }
 

@@ -35,3 +35,10 @@ export function newUuid(random: Random): string {
   const hex = bytes.toString('hex');
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
+
+/** Milliseconds since the Unix epoch at which a run id was made. */
+export function runIdMillis(id: RunId): number {
+  let millis = 0;
+  for (const letter of id.slice(0, 10)) millis = millis * 32 + ALPHABET.indexOf(letter);
+  return millis;
+}

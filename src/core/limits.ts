@@ -46,6 +46,14 @@ export const limits = Object.freeze({
   outputBytesMax: 6 * MiB,
   /** Nesting of a function's JSON result. */
   outputDepthMax: 128,
+  /** What a runtime puts around a result, bytes: `{"ok":true,"value":` and `}`. */
+  envelopeBytes: 64,
+  /** Name, message and stack of a customer's error that are shown, UTF-16 units. */
+  errorNameUnits: 100,
+  errorMessageUnits: 1_000,
+  errorStackUnits: 8_000,
+  /** End of stderr that is kept to explain why a runtime died, bytes: V8's last words have about 3 KB. */
+  stderrTailBytes: 16 * KiB,
   /** stdout kept per run, bytes; the rest is dropped in the guest and marked as truncated. */
   stdoutBytesMax: 1 * MiB,
   /** stderr kept per run, bytes. */
@@ -64,6 +72,8 @@ export const limits = Object.freeze({
   vmmStartMillisMax: 10_000,
   /** Resume of a clone until it has proved to be unique, ms. Part of the watchdog that may retry once. */
   adoptMillisMax: 5_000,
+  /** A clone's clock against the host's after it was set, ms. Under TCG a clone may be that late to read it. */
+  clockToleranceMillis: 1_000,
   /** Configure (limits and code) until the clone's proof has arrived, ms. */
   configureMillisMax: 30_000,
   /** Exit of a killed process until it is reaped, ms. Typically 5-10 ms. */
@@ -82,12 +92,20 @@ export const limits = Object.freeze({
   guestOverheadBytes: 96 * MiB,
   /** Writable overlay (tmpfs) of a clone: default, bytes. */
   scratchBytesDefault: 64 * MiB,
+  /** Writable overlay: the most a caller may ask for, bytes. What is written there counts as workload memory. */
+  scratchBytesMax: 1 * GiB,
   /** Processes and threads of the workload. Node alone has 11. */
   pidsDefault: 128,
+  /** Processes and threads: the most a caller may ask for. */
+  pidsMax: 4096,
   /** Open files of the workload. */
   openFilesDefault: 1024,
+  /** Open files: the most a caller may ask for. */
+  openFilesMax: 65_536,
   /** CPU bandwidth period of cgroup v2, microseconds. */
   cpuPeriodMicros: 100_000,
+  /** Least CPU time per period, microseconds: the kernel accepts no less than 1,000. */
+  cpuQuotaMicrosMin: 1_000,
   /** Translation cache of a TCG clone, MiB. The default (a quarter of RAM, at least 32) is most of a clone's memory. */
   tcgCacheMiB: 128,
 
@@ -102,6 +120,18 @@ export const limits = Object.freeze({
   diskFloorBytes: 512 * MiB,
   /** Open files of one VMM process. */
   vmmOpenFiles: 128,
+  /** Journal of one run, bytes: about ten lines of a few hundred bytes each, more on retries. */
+  journalBytesMax: 1 * MiB,
+  /** One evidence record, bytes. A record has about 8 KB; its bounds allow no more than this. */
+  evidenceRecordBytesMax: 1 * MiB,
+  /** End of the evidence that is searched for the record of a crashed run, bytes: about 8,000 records. */
+  evidenceSearchBytesMax: 64 * MiB,
+  /** Waiting for other processes that append evidence, ms. One append takes 1-20 ms. */
+  evidenceLockMillisMax: 10_000,
+  /** Runs of dead processes that one start looks at; the next start looks at the rest. */
+  reclaimRunsMax: 10_000,
+  /** Steps of one run until it is over: 8 without a second attempt, 12 with one. */
+  runRoundsMax: 32,
   /** Attempts to get a usable clone. A second one is right only before the event has been delivered. */
   cloneAttemptsMax: 2,
 });

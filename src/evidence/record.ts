@@ -4,8 +4,10 @@
  */
 import type { Isolation } from '../clone/vmm/contract.ts';
 import type { Blame, ErrorCode } from '../core/errors.ts';
+import { canonicalJson, digestOf } from '../core/json.ts';
 import type { Profile, Reason } from '../profile/profile.ts';
 import type { Release } from '../release/release.ts';
+import type { Verdict } from '../validate/verdict.ts';
 
 /** Steps of a run in the order they happen; `template` is the lookup, or the build of a missing one. */
 export type TimelineStage =
@@ -90,4 +92,30 @@ export interface SealedEvidence {
   readonly record: EvidenceRecord;
   /** `sha256:` and 64 hex digits over the record's line: what the next record points to. */
   readonly hash: string;
+}
+
+/** What the first record points to. */
+export const chainStart = `sha256:${'0'.repeat(64)}`;
+
+export interface ChainPlace {
+  readonly sequence: number;
+  readonly previous: string;
+}
+
+export function makeRecord(draft: EvidenceDraft, place: ChainPlace, sealedAt: string): EvidenceRecord {
+  return { evidenceVersion: 1, ...place, sealedAt, ...draft };
+}
+
+/** The record's one line, without its newline. */
+export function encodeRecord(record: EvidenceRecord): string {
+  return canonicalJson(record);
+}
+
+export function hashOfLine(line: string): string {
+  return digestOf(line);
+}
+
+export function recordedVerdict(verdict: Verdict): RecordedVerdict {
+  if (verdict.kind === 'accepted') return { kind: 'accepted' };
+  return { kind: verdict.kind, code: verdict.code, blame: verdict.blame };
 }

@@ -24,6 +24,8 @@ export type Verdict =
   /** There was output, and it is not given out; its digest is in the evidence. */
   | ({ readonly kind: 'withheld' } & Failure);
 
+export type FailedVerdict = Exclude<Verdict, { kind: 'accepted' }>;
+
 export const accepted: Verdict = Object.freeze({ kind: 'accepted' });
 
 export interface FailureOptions {
@@ -37,11 +39,11 @@ function failure(code: ErrorCode, message: string, options: FailureOptions): Fai
   return { code, blame, message, remedy, ...(detail === undefined || detail === '' ? {} : { detail }) };
 }
 
-export function failed(code: ErrorCode, message: string, options: FailureOptions = {}): Verdict {
+export function failed(code: ErrorCode, message: string, options: FailureOptions = {}): FailedVerdict {
   return { kind: 'failed', ...failure(code, message, options) };
 }
 
-export function withheld(code: ErrorCode, message: string, options: FailureOptions = {}): Verdict {
+export function withheld(code: ErrorCode, message: string, options: FailureOptions = {}): FailedVerdict {
   return { kind: 'withheld', ...failure(code, message, options) };
 }
 

@@ -1,0 +1,150 @@
+/**
+ * The journey of one event. Start reading here.
+ *
+ *   event ──accept──▶ Event ──profile──▶ Profile ──clone──▶ Clone ──bridge──▶ proven Clone ──execute──▶ Execution
+ *         ──validate─▶ Verdict ──release──▶ Release ──seal──▶ Evidence
+ *
+ * run.ts decides what comes next and the stages do it. This file stands between them: it carries out each effect, tells
+ * what came of it, watches the deadline, and sees to it that nothing that a stage does or throws can keep an accepted
+ * event from being released and sealed. Work is never abandoned: an interrupted stage is told so, and waited for.
+ */
+import { asMayflyError, MayflyError } from './core/errors.ts';
+import { limits } from './core/limits.ts';
+import { Journey } from './journey.ts';
+import { begin, isOver, step } from './run.ts';
+import type { RunEffect, RunInput, RunState } from './run.ts';
+import type { Release } from './release/release.ts';
+import type { Outcome, RunObserver, RunRequest, StageContext, Stages } from './stages.ts';
+import { verdictOf } from './validate/verdict.ts';
+
+export type { Outcome, RunObserver, RunRequest, Stages } from './stages.ts';
+
+/** Rejects only when the event was not accepted; every accepted event has an Outcome, whatever becomes of it. */
+export async function runEvent(stages: Stages, request: RunRequest, observer: RunObserver = {}): Promise<Outcome> {
+  const event = stages.accept(request.event);
+  const journey = new Journey({ stages, request, observer, event, ...(await stages.open(event)) });
+  let [state, effects] = begin();
+  for (let round = 0; !isOver(state); round++) {
+    if (round > limits.runRoundsMax) throw new Error(`pipeline: run ${event.runId} does not end in ${state.at}`);
+    const input = await carryOut(journey, effects);
+    [state, effects] = advance(state, input, request.signal?.aborted === true);
+    if ('attempts' in state) journey.attempts = state.attempts;
+  }
+  await carryOut(journey, effects);
+  return journey.outcome(state.at, state.verdict);
+}
+
+/** An interruption outranks whatever a stage has answered meanwhile, except that something was released or sealed. */
+function advance(state: RunState, input: RunInput, interrupted: boolean): ReturnType<typeof step> {
+  if (!interrupted) return step(state, input);
+  const [stopped, effects] = step(state, { is: 'interrupted' });
+  return effects.length > 0 ? [stopped, effects] : step(stopped, input);
+}
+
+/** Carries out effects in order; the last one has the answer, or the first that fails. */
+async function carryOut(journey: Journey, effects: readonly RunEffect[]): Promise<RunInput> {
+  let answer: RunInput | undefined;
+  for (const effect of effects) {
+    try {
+      answer = await perform(journey, effect);
+    } catch (thrown) {
+      return failure(asMayflyError(thrown));
+    }
+  }
+  return answer ?? failure(asMayflyError(new Error('pipeline: an effect without an answer')));
+}
+
+function failure(error: MayflyError): RunInput {
+  return { is: 'failed', verdict: verdictOf(error) };
+}
+
+async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | undefined> {
+  const { stages, request, event, ledger, journal } = journey;
+  switch (effect.do) {
+    case 'profile': {
+      journey.profile = await journey.timed('profile', () => stages.profile(event, request));
+      return { is: 'profiled', digest: journey.profile.digest };
+    }
+    case 'clone': {
+      Object.assign(journey, { attempt: effect.attempt, clone: undefined, proof: undefined });
+      const profile = journey.need(journey.profile, 'profile');
+      const order = { event, profile, request, ledger, attempt: effect.attempt };
+      journey.clone = await stages.clone(order, context(journey));
+      return { is: 'cloned' };
+    }
+    case 'bridge': {
+      const [clone, profile] = [journey.need(journey.clone, 'clone'), journey.need(journey.profile, 'profile')];
+      const prove = (): ReturnType<Stages['bridge']> => stages.bridge(clone, profile, request.workload, context(journey));
+      const { differences } = (journey.proof = await journey.timed('proof', prove));
+      if (differences.length === 0) return { is: 'proven' };
+      return failure(new MayflyError('E_PROOF_MISMATCH', differences.slice(0, 3).join('; ')));
+    }
+    case 'deliver':
+      return await journey.timed('execute', () => deliver(journey));
+    case 'validate': {
+      const execution = journey.need(journey.execution, 'execution');
+      const profile = journey.need(journey.profile, 'profile');
+      const validate = (): ReturnType<Stages['validate']> => stages.validate(execution, profile, request.workload);
+      journey.validation = await journey.timed('validate', validate);
+      return { is: 'judged', verdict: journey.validation.verdict };
+    }
+    case 'release': {
+      const release = await journey.timed('release', () => stages.release(ledger)).catch(unverified);
+      journey.addRelease(release);
+      return { is: 'released', verified: release.verified };
+    }
+    case 'seal':
+      try {
+        journey.evidence = await stages.seal(journey.draft(effect.verdict));
+        return { is: 'written', hash: journey.evidence.hash };
+      } catch (thrown) {
+        return { is: 'unwritten', reason: asMayflyError(thrown).message };
+      }
+    case 'journal':
+      return void (await journal.append(effect.entry, { sync: true }));
+    case 'note':
+      return void (await journal.append(effect.entry).catch(() => {}));
+    case 'retry':
+      return journey.tell((observer) => observer.retry?.(effect.attempt)) as undefined;
+    case 'close':
+      return void (await journal.remove().catch(() => {}));
+  }
+}
+
+function unverified(thrown: unknown): Release {
+  return { verified: false, released: [], left: [`everything: ${asMayflyError(thrown).message}`] };
+}
+
+/** The only place that lets an event out of the host, under the only clock that can end it. */
+async function deliver(journey: Journey): Promise<RunInput> {
+  const { stages, request, event } = journey;
+  const [clone, profile] = [journey.need(journey.clone, 'clone'), journey.need(journey.profile, 'profile')];
+  const { wallMillis } = profile.profile.limits;
+  const overdue = new AbortController();
+  const cancel = stages.clock.after(wallMillis, () => overdue.abort());
+  if (journey.delivered) throw new Error('pipeline: this event was delivered before');
+  journey.delivered = true;
+  try {
+    journey.execution = await stages.execute(
+      clone,
+      {
+        event,
+        profile,
+        workload: request.workload,
+        stdout: (chunk) => journey.tell((observer) => observer.stdout?.(chunk)),
+        stderr: (chunk) => journey.tell((observer) => observer.stderr?.(chunk)),
+      },
+      context(journey, overdue.signal),
+    );
+    return { is: 'executed' };
+  } catch (thrown) {
+    return overdue.signal.aborted ? { is: 'late', wallMillis } : failure(asMayflyError(thrown));
+  } finally {
+    cancel();
+  }
+}
+
+function context(journey: Journey, overdue?: AbortSignal): StageContext {
+  const signals = [journey.request.signal, overdue].filter((signal) => signal !== undefined);
+  return { signal: AbortSignal.any(signals), timed: (stage, work) => journey.timed(stage, work) };
+}

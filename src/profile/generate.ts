@@ -1,0 +1,140 @@
+/**
+ * From event and request to the Profile: pure, so that the same input always gives the same profile with the same
+ * digest, and everything that one execution may do can be known before there is a clone.
+ */
+import { MayflyError } from '../core/errors.ts';
+import { canonicalJson, digestOf } from '../core/json.ts';
+import { limits } from '../core/limits.ts';
+import type { Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts';
+import type { ProfileRequest, RequestedLimits } from './request.ts';
+
+const MiB = 1024 * 1024;
+
+/** Workloads run as this user and group: no file of a base image belongs to it, and it is not the host's nobody. */
+export const workloadId = 1000;
+
+/**
+ * RAM sizes that VMs come in, bytes. Every size needs a template of its own, so there are few; each holds a round
+ * amount of workload memory (256 MiB, 512 MiB, 1 GiB, ...) plus the guest's own need and some code.
+ */
+export const ramClasses: readonly number[] = [384, 640, 1152, 2176, 4352].map((mebibytes) => mebibytes * MiB);
+
+export interface GenerateOptions {
+  readonly request: ProfileRequest;
+  /** Bytes of the function's files: they live in the clone's memory beside the workload. */
+  readonly codeBytes: number;
+}
+
+interface Bound {
+  readonly byDefault: number;
+  readonly min: number;
+  readonly max: number;
+  readonly flag: string;
+}
+
+const bounds: { readonly [name in keyof Required<RequestedLimits>]: Bound } = {
+  memoryBytes: {
+    byDefault: limits.memoryBytesDefault, min: limits.memoryBytesMin, max: limits.memoryBytesMax, flag: '--memory',
+  },
+  wallMillis: { byDefault: limits.wallMillisDefault, min: 1, max: limits.wallMillisMax, flag: '--timeout' },
+  cpuQuotaMicros: {
+    byDefault: limits.cpuPeriodMicros, min: limits.cpuQuotaMicrosMin, max: limits.cpuPeriodMicros, flag: '--cpu',
+  },
+  pids: { byDefault: limits.pidsDefault, min: 1, max: limits.pidsMax, flag: '--pids' },
+  openFiles: { byDefault: limits.openFilesDefault, min: 16, max: limits.openFilesMax, flag: '--open-files' },
+  scratchBytes: { byDefault: limits.scratchBytesDefault, min: MiB, max: limits.scratchBytesMax, flag: '--scratch' },
+  outputBytes: { byDefault: limits.outputBytesMax, min: 1, max: limits.outputBytesMax, flag: '--output' },
+};
+
+/** Throws E_LIMIT_INVALID. */
+export function generateProfile({ request, codeBytes }: GenerateOptions): SealedProfile {
+  const reasons: Reason[] = [];
+  const because = <T>(field: string, value: T, reason: string): T => {
+    reasons.push({ field, because: reason });
+    return value;
+  };
+  const limit = (name: keyof RequestedLimits): number => {
+    const wanted = request.limits[name];
+    const value = wanted === undefined ? bounds[name].byDefault : checked(name, wanted);
+    return because(`limits.${name}`, value, wanted === undefined ? 'default' : `requested (${bounds[name].flag})`);
+  };
+
+  const memoryBytes = limit('memoryBytes');
+  const codeRoom = Math.ceil(codeBytes / MiB) * MiB;
+  const scratch = limit('scratchBytes');
+  const profileLimits: ProfileLimits = {
+    memoryBytes,
+    cpuQuotaMicros: limit('cpuQuotaMicros'),
+    cpuPeriodMicros: because('limits.cpuPeriodMicros', limits.cpuPeriodMicros, 'default'),
+    pids: limit('pids'),
+    openFiles: limit('openFiles'),
+    wallMillis: limit('wallMillis'),
+    scratchBytes: scratch + codeRoom,
+    stdoutBytes: because('limits.stdoutBytes', limits.stdoutBytesMax, 'default'),
+    stderrBytes: because('limits.stderrBytes', limits.stderrBytesMax, 'default'),
+    outputBytes: limit('outputBytes'),
+  };
+  if (codeRoom > 0) because('limits.scratchBytes', null, `and ${codeRoom / MiB} MiB for the function's files`);
+
+  const profile: Profile = {
+    profileVersion: 1,
+    image: because('image', { name: request.image.name, digest: request.image.digest }, 'requested (--image)'),
+    shape: {
+      vcpus: because('shape.vcpus', 1, 'the only shape there is'),
+      ramBytes: because(
+        'shape.ramBytes',
+        ramClassFor(memoryBytes + limits.guestOverheadBytes + codeRoom),
+        'smallest class that holds the workload, the guest and the function',
+      ),
+    },
+    network: { mode: because('network.mode', 'none', 'default') },
+    limits: profileLimits,
+    kernel: {
+      uid: because('kernel.uid', workloadId, 'default'),
+      gid: because('kernel.gid', workloadId, 'default'),
+      noNewPrivileges: because('kernel.noNewPrivileges', true, 'default'),
+      capabilities: because('kernel.capabilities', [], 'default'),
+    },
+    isolation: {
+      minimum: because(
+        'isolation.minimum',
+        request.minimumIsolation,
+        request.minimumIsolation === 'kvm' ? 'requested (--accel kvm)' : 'default',
+      ),
+    },
+  };
+  return deepFreeze({ profile, digest: digestOf(canonicalJson(profile)), reasons });
+}
+
+function checked(name: keyof RequestedLimits, wanted: number): number {
+  const { min, max, flag } = bounds[name];
+  if (Number.isSafeInteger(wanted) && wanted >= min && wanted <= max) return wanted;
+  const range = `${inUnits(name, min)} to ${inUnits(name, max)}`;
+  throw new MayflyError('E_LIMIT_INVALID', `${name} is ${inUnits(name, wanted)}; it must be ${range} (${flag}).`);
+}
+
+function inUnits(name: string, value: number): string {
+  if (name.endsWith('Millis')) return `${value} ms`;
+  if (name.endsWith('Micros')) return `${value} µs`;
+  if (name.endsWith('Bytes')) return value % MiB === 0 ? `${value / MiB} MiB` : `${value} bytes`;
+  return String(value);
+}
+
+/** Largest possible need, so that no accepted request is without a class. */
+const NEED_MAX = limits.memoryBytesMax + limits.guestOverheadBytes + limits.codeBytesMax;
+
+function ramClassFor(needBytes: number): number {
+  const fitting = ramClasses.find((ramBytes) => ramBytes >= needBytes);
+  if (fitting === undefined) throw new MayflyError('E_LIMIT_INVALID', `no VM holds ${needBytes} bytes of memory`);
+  return fitting;
+}
+
+if (ramClassFor(NEED_MAX) === undefined) throw new Error('profile/generate.ts: the largest class is too small');
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const item of Object.values(value)) deepFreeze(item);
+  }
+  return value;
+}
