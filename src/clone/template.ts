@@ -179,7 +179,7 @@ async function buildTemplate(
       ramBytes,
       warm,
       stateDigest: sha256(saved.state),
-      ram: await fingerprint(join(building, 'ram')),
+      ram: await requireFingerprint(join(building, 'ram')),
     };
     await writeDurably(join(building, 'template.json'), Buffer.from(`${JSON.stringify(seal, null, 2)}\n`));
     await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
@@ -234,6 +234,12 @@ async function fingerprint(path: string): Promise<Fingerprint | undefined> {
   } catch {
     return undefined;
   }
+}
+
+async function requireFingerprint(path: string): Promise<Fingerprint> {
+  const found = await fingerprint(path);
+  if (found === undefined) throw new MayflyError('E_TEMPLATE_BUILD', `${path} is gone`);
+  return found;
 }
 
 function sameFile(sealed: Fingerprint | undefined, found: Fingerprint | undefined): boolean {
