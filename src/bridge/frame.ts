@@ -1,5 +1,5 @@
 /**
- * The bridge's frames (docs/FORMATS.md): bytes to frames and back, no I/O, no clock, no state but a place in the stream.
+ * The bridge's frames (docs/FORMATS.md): bytes to frames and back. No I/O, no clock, no state but a place in the stream.
  *
  * Every byte that reaches the decoder may have been written by an attacker. Nothing is allocated for a payload before
  * its header has passed every check, and at most one incomplete frame is held.
@@ -253,7 +253,9 @@ export class FrameDecoder {
 
   #finish(header: Buffer, at: number, payload: Buffer): Frame {
     const sequence = this.#sequence++;
-    return { type: header.readUInt8(at + 3), sequence, stream: header.readUInt32LE(at + 12), nonce: this.#nonce, payload };
+    const type = header.readUInt8(at + 3);
+    const stream = header.readUInt32LE(at + 12);
+    return { type, sequence, stream, nonce: this.#nonce, payload };
   }
 }
 

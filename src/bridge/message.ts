@@ -126,7 +126,7 @@ export type AnyMessage = { [N in MessageName]: { readonly name: N; readonly fiel
 
 type Value = number | bigint | string | Buffer;
 
-// ---- encode --------------------------------------------------------------------------------------------------------------
+// ---- encode --------------------------------------------------------------------------------------------------------
 
 const FIELD_HEADER_BYTES = 6;
 
@@ -197,7 +197,7 @@ function u64Bytes(value: bigint): Buffer {
   return bytes;
 }
 
-// ---- decode --------------------------------------------------------------------------------------------------------------
+// ---- decode --------------------------------------------------------------------------------------------------------
 
 interface NamedField extends FieldShape {
   readonly field: string;

@@ -75,7 +75,7 @@ export class Outflow {
 }
 
 export class Inflow {
-  readonly #name: string;
+  readonly name: string;
   readonly #bytesMax: number;
   #window: number = limits.streamWindowBytes;
   #consumed = 0;
@@ -84,7 +84,7 @@ export class Inflow {
 
   /** `bytesMax`: the most that the sender may ever send. */
   constructor(name: string, bytesMax: number) {
-    this.#name = name;
+    this.name = name;
     this.#bytesMax = bytesMax;
   }
 
@@ -102,12 +102,12 @@ export class Inflow {
 
   /** DATA has come. Throws ProtocolError when it may not. */
   receive(length: number): void {
-    if (this.ended) throw new ProtocolError('after-end', `DATA on ${this.#name} after its END`);
+    if (this.ended) throw new ProtocolError('after-end', `DATA on ${this.name} after its END`);
     if (length > this.#window) {
-      throw new ProtocolError('no-credit', `DATA of ${length} bytes on ${this.#name} with a window of ${this.#window}`);
+      throw new ProtocolError('no-credit', `DATA of ${length} bytes on ${this.name} with a window of ${this.#window}`);
     }
     if (this.#bytes + length > this.#bytesMax) {
-      throw new ProtocolError('over-limit', `${this.#name} is over its limit of ${this.#bytesMax} bytes`);
+      throw new ProtocolError('over-limit', `${this.name} is over its limit of ${this.#bytesMax} bytes`);
     }
     this.#window -= length;
     this.#bytes += length;
@@ -128,9 +128,9 @@ export class Inflow {
 
   /** END has come. Throws ProtocolError when it is the second one or its total is wrong. */
   finish(end: End): void {
-    if (this.ended) throw new ProtocolError('after-end', `END on ${this.#name} for the second time`);
+    if (this.ended) throw new ProtocolError('after-end', `END on ${this.name} for the second time`);
     if (end.totalBytes !== this.#bytes) {
-      throw new ProtocolError('end-total', `END on ${this.#name} after ${this.#bytes} bytes claims ${end.totalBytes}`);
+      throw new ProtocolError('end-total', `END on ${this.name} after ${this.#bytes} bytes claims ${end.totalBytes}`);
     }
     this.#end = end;
   }

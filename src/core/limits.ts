@@ -40,6 +40,8 @@ export const limits = Object.freeze({
   writeQueueBytesMax: 2 * MiB,
   /** A frame that has begun must be complete within this time, ms (a guest that sends a byte a second). */
   frameMillisMax: 5_000,
+  /** The guest must have read what the host's transport holds for it within this time, ms. */
+  writeStallMillisMax: 10_000,
 
   // ---- guest output ------------------------------------------------------------------------------------------------
   /** Function result, bytes: the most a profile may ask for. */
@@ -128,6 +130,10 @@ export const limits = Object.freeze({
   evidenceSearchBytesMax: 64 * MiB,
   /** Waiting for other processes that append evidence, ms. One append takes 1-20 ms. */
   evidenceLockMillisMax: 10_000,
+  /** Record of one artefact (kernel, image), bytes. The longest lists about 40 packages. */
+  artefactRecordBytesMax: 64 * KiB,
+  /** Read at once while a file is copied or hashed, bytes. */
+  copyChunkBytes: 1 * MiB,
   /** Runs of dead processes that one start looks at; the next start looks at the rest. */
   reclaimRunsMax: 10_000,
   /** Steps of one run until it is over: 8 without a second attempt, 12 with one. */

@@ -1,7 +1,7 @@
 /**
- * Writes test/golden/frames from the codec: `node test/golden/generate.ts`. test/unit/bridge/golden.test.ts fails when a
- * file differs from what the codec makes now, so a change of the format cannot pass unnoticed; guest/agent reads the same
- * files.
+ * Writes test/golden/frames from the codec: `node test/golden/generate.ts`. test/unit/bridge/golden.test.ts fails when
+ * a file differs from what the codec makes now, so a change of the format cannot pass unnoticed; guest/agent reads the
+ * same files.
  */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { cases, describe, indexOf } from './cases.ts';

@@ -1,0 +1,145 @@
+/**
+ * The part of a session in which the function runs: three streams from the guest, their ends, and EXIT. It judges what
+ * arrives and collects the result; it neither writes nor waits.
+ */
+import type { Clock } from '../core/time.ts';
+import { ProtocolError, streams } from './frame.ts';
+import type { Message } from './message.ts';
+import type { End } from './streams.ts';
+import { Inflow } from './streams.ts';
+
+export type Exit = Message<'EXIT'>;
+
+export interface StreamCount {
+  readonly bytes: number;
+  /** The guest dropped what was beyond the limit. */
+  readonly truncated: boolean;
+}
+
+/** How the function ended, as the guest tells it. */
+export interface Execution {
+  readonly exit: Exit;
+  readonly output: Buffer;
+  readonly outputTruncated: boolean;
+  readonly stdout: StreamCount;
+  readonly stderr: StreamCount;
+  readonly timings: ExecutionTimings;
+}
+
+/** Milliseconds after START was written; undefined for what did not happen. */
+export interface ExecutionTimings {
+  readonly stdinMillis: number | undefined;
+  readonly firstDataMillis: number | undefined;
+  readonly exitMillis: number;
+}
+
+export interface ExecutionOptions {
+  readonly clock: Clock;
+  readonly limits: { readonly stdoutBytes: number; readonly stderrBytes: number; readonly outputBytes: number };
+  readonly onStdout: ((chunk: Buffer) => void) | undefined;
+  readonly onStderr: ((chunk: Buffer) => void) | undefined;
+}
+
+export class RunningExecution {
+  readonly #options: ExecutionOptions;
+  readonly #startedMillis: number;
+  readonly #stdout: Inflow;
+  readonly #stderr: Inflow;
+  readonly #output: Inflow;
+  readonly #result: Collector;
+  #stdinMillis: number | undefined;
+  #firstDataMillis: number | undefined;
+
+  constructor(options: ExecutionOptions) {
+    this.#options = options;
+    this.#startedMillis = options.clock.now();
+    this.#stdout = new Inflow('stdout', options.limits.stdoutBytes);
+    this.#stderr = new Inflow('stderr', options.limits.stderrBytes);
+    this.#output = new Inflow('output', options.limits.outputBytes);
+    this.#result = new Collector(options.limits.outputBytes);
+  }
+
+  get received(): { readonly stdout: StreamCount; readonly stderr: StreamCount } {
+    return { stdout: countOf(this.#stdout), stderr: countOf(this.#stderr) };
+  }
+
+  stdinSent(): void {
+    this.#stdinMillis = this.#elapsed();
+  }
+
+  /** DATA has come; returns the credit to grant. Throws ProtocolError, and what the caller's callbacks throw. */
+  data(stream: number, payload: Buffer): number {
+    const inflow = this.#inflow(stream);
+    inflow.receive(payload.length);
+    this.#firstDataMillis ??= this.#elapsed();
+    if (inflow === this.#output) this.#result.append(payload);
+    else if (inflow === this.#stdout) this.#options.onStdout?.(payload);
+    else this.#options.onStderr?.(payload);
+    return inflow.consume(payload.length);
+  }
+
+  end(stream: number, end: End): void {
+    this.#inflow(stream).finish(end);
+  }
+
+  /** EXIT has come: it is the last word only when every stream has ended. Throws ProtocolError. */
+  finish(exit: Exit): Execution {
+    for (const inflow of [this.#stdout, this.#stderr, this.#output]) {
+      if (!inflow.ended) throw new ProtocolError('order', `EXIT before END on ${inflow.name}`);
+    }
+    return {
+      exit,
+      output: this.#result.take(),
+      outputTruncated: this.#output.truncated,
+      ...this.received,
+      timings: {
+        stdinMillis: this.#stdinMillis,
+        firstDataMillis: this.#firstDataMillis,
+        exitMillis: this.#elapsed(),
+      },
+    };
+  }
+
+  #elapsed(): number {
+    return this.#options.clock.now() - this.#startedMillis;
+  }
+
+  #inflow(stream: number): Inflow {
+    if (stream === streams.stdout) return this.#stdout;
+    return stream === streams.stderr ? this.#stderr : this.#output;
+  }
+}
+
+function countOf(inflow: Inflow): StreamCount {
+  return { bytes: inflow.bytes, truncated: inflow.truncated };
+}
+
+/**
+ * Bytes in one buffer that grows by doubling. Keeping the payloads instead would keep the chunks that they are views
+ * of: a guest that sends single bytes could make 6 MiB of result hold gigabytes.
+ */
+class Collector {
+  readonly #bytesMax: number;
+  #buffer: Buffer = Buffer.alloc(0);
+  #length = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  append(payload: Buffer): void {
+    const needed = this.#length + payload.length;
+    if (needed > this.#buffer.length) {
+      const size = Math.min(this.#bytesMax, Math.max(needed, 2 * this.#buffer.length, 4096));
+      const larger = Buffer.alloc(size);
+      this.#buffer.copy(larger, 0, 0, this.#length);
+      this.#buffer = larger;
+    }
+    payload.copy(this.#buffer, this.#length);
+    this.#length = needed;
+  }
+
+  take(): Buffer {
+    return this.#buffer.subarray(0, this.#length);
+  }
+}

@@ -1,0 +1,340 @@
+/**
+ * The host's side of one clone's bridge, from the first frame under its nonce to EXIT. Used once, like the clone.
+ *
+ *   fresh ──adopt()──▶ adopting ──ADOPTED──▶ adopted ──configure()──▶ configuring ──PROOF──▶ proved
+ *                                                                                              │ execute()
+ *   any state but finished ──▶ failed                       finished ◀──EXIT── executing ◀─────┘
+ *
+ * configure() may be called while adopting: its bytes follow at once and its time includes the adoption's.
+ *
+ * Whatever the guest does ends in `finished` or `failed`, never in an exception outside these promises: `failed` is a
+ * value with a code, every pending call rejects with it as a MayflyError, and a rejection that nobody awaits is not
+ * reported as unhandled. From then on nothing is read, and `close` destroys the transport.
+ */
+import type { Duplex } from 'node:stream';
+import { MayflyError } from '../core/errors.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import { printableLine } from '../core/json.ts';
+import { limits } from '../core/limits.ts';
+import type { Clock } from '../core/time.ts';
+import { RunningExecution } from './execution.ts';
+import type { Execution, StreamCount } from './execution.ts';
+import { frameTypes, ProtocolError, streams } from './frame.ts';
+import type { Frame } from './frame.ts';
+import { failureOf, Link } from './link.ts';
+import type { BridgeFailure, Bounds, LinkBounds } from './link.ts';
+import { decodeMessage, encodeMessage, messages } from './message.ts';
+import type { AnyMessage, Message } from './message.ts';
+import { codeItems, Sender, stdinItems } from './sender.ts';
+import type { CodeEntry } from './sender.ts';
+import { decodeCredit, decodeEnd, encodeCredit } from './streams.ts';
+
+export type { Execution, ExecutionTimings, Exit, StreamCount } from './execution.ts';
+export type { BridgeFailure } from './link.ts';
+export type { CodeEntry } from './sender.ts';
+export { prepareTemplate } from './template.ts';
+
+export type Adopted = Message<'ADOPTED'>;
+
+export interface Identity extends Omit<Message<'ADOPT'>, 'clockUnixNanos'> {
+  /** 64 random bits, not 0. */
+  readonly nonce: bigint;
+  /** A function is called when ADOPT is written. */
+  readonly clockUnixNanos: bigint | (() => bigint);
+}
+
+type ConfiguredLimits = Omit<Message<'CONFIGURE'>, 'argv' | 'env' | 'uid' | 'gid'>;
+
+export interface Configuration {
+  /** May hold more than CONFIGURE has, as a profile's limits do. */
+  readonly limits: ConfiguredLimits;
+  readonly argv: readonly string[];
+  readonly env: readonly string[];
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface ExecuteOptions {
+  /** The event. */
+  readonly stdin: Buffer;
+  /** Hostile bytes as they come, at most the configured limit in all. What they throw ends the session. */
+  readonly onStdout?: (chunk: Buffer) => void;
+  readonly onStderr?: (chunk: Buffer) => void;
+  /** From START to EXIT, ms. */
+  readonly wallMillis: number;
+}
+
+export type Status =
+  | { readonly state: 'fresh' | 'adopting' | 'configuring' | 'executing' }
+  | { readonly state: 'adopted'; readonly adopted: Adopted }
+  | { readonly state: 'proved'; readonly facts: readonly string[] }
+  | { readonly state: 'finished'; readonly execution: Execution }
+  | ({ readonly state: 'failed' } & BridgeFailure);
+
+export type SessionBounds = LinkBounds & Bounds<'adoptMillisMax' | 'configureMillisMax'>;
+
+export interface SessionOptions {
+  readonly transport: Duplex;
+  readonly clock: Clock;
+  /** For tests; production has core/limits.ts. */
+  readonly bounds?: Partial<SessionBounds>;
+}
+
+/** Codes that a FAULT may carry, and the last state in which the guest may say so. */
+const faultCodes: ReadonlyMap<string, { readonly code: ErrorCode; readonly beforeStart: boolean }> = new Map([
+  ['E_CLONE_NOT_UNIQUE', { code: 'E_CLONE_NOT_UNIQUE', beforeStart: true }],
+  ['E_CLONE_FAILED', { code: 'E_CLONE_FAILED', beforeStart: true }],
+  ['E_FUNCTION_LOAD', { code: 'E_FUNCTION_LOAD', beforeStart: false }],
+]);
+
+export class Session {
+  /** Resolves, never rejects, when the session fails or is closed before it has finished. */
+  readonly failed: Promise<BridgeFailure>;
+  readonly #clock: Clock;
+  readonly #transport: Duplex;
+  readonly #bounds: SessionBounds;
+  readonly #link: Link;
+  readonly #failure = deferred<BridgeFailure>();
+  #status: Status = { state: 'fresh' };
+  #adopting: Call<Adopted> | undefined;
+  #configuring: Call<readonly string[]> | undefined;
+  #executing: Call<Execution> | undefined;
+  #limits: ConfiguredLimits | undefined;
+  #code: Sender | undefined;
+  #stdin: Sender | undefined;
+  #execution: RunningExecution | undefined;
+
+  constructor({ transport, clock, bounds = {} }: SessionOptions) {
+    this.failed = this.#failure.promise;
+    this.#clock = clock;
+    this.#transport = transport;
+    this.#bounds = { ...limits, ...bounds };
+    this.#link = new Link({
+      transport,
+      clock,
+      side: 'host',
+      bounds: this.#bounds,
+      onFrame: (frame) => this.#receive(frame),
+      onWritable: () => this.#guarded(() => this.#sender()?.pump()),
+      onFailure: (failure) => this.#fail(failure),
+    });
+    this.#link.start();
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  /** What has come of the function's logs, also of one that did not end. */
+  get received(): { readonly stdout: StreamCount; readonly stderr: StreamCount } {
+    const nothing = { bytes: 0, truncated: false };
+    return this.#execution?.received ?? { stdout: nothing, stderr: nothing };
+  }
+
+  /** Sends ADOPT under the clone's nonce. Resolves to what the guest says it is now: compare it. */
+  adopt({ nonce, clockUnixNanos, ...identity }: Identity): Promise<Adopted> {
+    if (this.#status.state !== 'fresh') return this.#refuse('adopt');
+    if (nonce === 0n) return rejected('E_INTERNAL', 'a clone cannot have the nonce of templates');
+    const call = this.#begin<Adopted>(this.#bounds.adoptMillisMax, 'E_GUEST_SILENT', 'ADOPTED');
+    this.#adopting = call;
+    this.#status = { state: 'adopting' };
+    this.#guarded(() => {
+      const nanos = typeof clockUnixNanos === 'bigint' ? clockUnixNanos : clockUnixNanos();
+      this.#link.restart(nonce);
+      this.#link.send(messages.ADOPT.type, 0, encodeMessage('ADOPT', { ...identity, clockUnixNanos: nanos }));
+    });
+    return call.promise;
+  }
+
+  /** Sends limits and code. Resolves to the facts of the guest's proof: compare them. */
+  configure(configuration: Configuration, code: readonly CodeEntry[]): Promise<readonly string[]> {
+    const { state } = this.#status;
+    const early = state !== 'adopting' && state !== 'adopted';
+    if (early || this.#configuring !== undefined) return this.#refuse('configure');
+    let payload: Buffer;
+    try {
+      payload = encodeMessage('CONFIGURE', configureOf(configuration));
+    } catch (thrown) {
+      // Nothing is sent yet: too many or too long arguments are the caller's, and the session stays usable.
+      return rejected('E_LIMIT_INVALID', thrown instanceof Error ? thrown.message : String(thrown));
+    }
+    const call = this.#begin<readonly string[]>(this.#bounds.configureMillisMax, 'E_GUEST_SILENT', 'PROOF');
+    this.#configuring = call;
+    this.#limits = configuration.limits;
+    if (state === 'adopted') this.#status = { state: 'configuring' };
+    this.#guarded(() => {
+      this.#link.send(messages.CONFIGURE.type, 0, payload);
+      this.#code = new Sender({ link: this.#link, stream: 'code', items: codeItems(code) });
+      this.#code.pump();
+    });
+    return call.promise;
+  }
+
+  /**
+   * Delivers the event and collects what comes of it. Rejects with E_FUNCTION_TIMEOUT after `wallMillis`: the logs
+   * until then have gone to the callbacks, and `received` counts them.
+   */
+  execute({ stdin, onStdout, onStderr, wallMillis }: ExecuteOptions): Promise<Execution> {
+    const granted = this.#limits;
+    if (this.#status.state !== 'proved' || granted === undefined) return this.#refuse('execute');
+    const call = this.#begin<Execution>(wallMillis, 'E_FUNCTION_TIMEOUT', 'EXIT');
+    this.#executing = call;
+    this.#status = { state: 'executing' };
+    const execution = new RunningExecution({ clock: this.#clock, limits: granted, onStdout, onStderr });
+    this.#execution = execution;
+    this.#guarded(() => {
+      this.#link.send(messages.START.type, 0, encodeMessage('START', {}));
+      const onDone = (): void => execution.stdinSent();
+      this.#stdin = new Sender({ link: this.#link, stream: 'stdin', items: stdinItems(stdin), onDone });
+      this.#stdin.pump();
+    });
+    return call.promise;
+  }
+
+  /** Ends whatever is under way (E_INTERRUPTED) and destroys the transport. Idempotent. */
+  close(): void {
+    this.#fail({ code: 'E_INTERRUPTED', reason: 'the host closed the session' });
+    this.#link.stop();
+    this.#transport.destroy();
+  }
+
+  // ---- frames of the guest -----------------------------------------------------------------------------------------------
+
+  #receive({ type, stream, payload }: Frame): void {
+    switch (type) {
+      case frameTypes.DATA:
+        return this.#receiveData(stream, payload);
+      case frameTypes.END:
+        return this.#running(`END on stream ${stream}`).end(stream, decodeEnd(payload));
+      case frameTypes.CREDIT:
+        return this.#receiveCredit(stream, decodeCredit(payload));
+      default:
+        return this.#receiveMessage(decodeMessage(type, payload));
+    }
+  }
+
+  #receiveData(stream: number, payload: Buffer): void {
+    const credit = this.#running(`DATA on stream ${stream}`).data(stream, payload);
+    if (credit > 0) this.#link.send(frameTypes.CREDIT, stream, encodeCredit(credit));
+  }
+
+  #receiveCredit(stream: number, bytes: number): void {
+    const sender = this.#sender();
+    if (sender === undefined || stream !== (sender === this.#code ? streams.code : streams.stdin)) {
+      throw this.#outOfOrder(`CREDIT on stream ${stream}`);
+    }
+    sender.grant(bytes);
+  }
+
+  #receiveMessage({ name, fields }: AnyMessage): void {
+    const { state } = this.#status;
+    if (name === 'ADOPTED' && state === 'adopting') {
+      this.#status = this.#configuring === undefined ? { state: 'adopted', adopted: fields } : { state: 'configuring' };
+      this.#adopting?.resolve(fields);
+    } else if (name === 'PROOF' && state === 'configuring' && this.#code?.done === true) {
+      this.#status = { state: 'proved', facts: fields.fact };
+      this.#code = undefined;
+      this.#configuring?.resolve(fields.fact);
+    } else if (name === 'EXIT') {
+      const execution = this.#running('EXIT').finish(fields);
+      this.#link.stop();
+      this.#status = { state: 'finished', execution };
+      this.#executing?.resolve(execution);
+    } else if (name === 'FAULT' && (state === 'adopting' || state === 'configuring' || state === 'executing')) {
+      this.#fail(faultOf(fields, state === 'executing'));
+    } else throw this.#outOfOrder(name);
+  }
+
+  #running(what: string): RunningExecution {
+    if (this.#status.state !== 'executing' || this.#execution === undefined) throw this.#outOfOrder(what);
+    return this.#execution;
+  }
+
+  #outOfOrder(what: string): ProtocolError {
+    return new ProtocolError('order', `${what} while the session is ${this.#status.state}`);
+  }
+
+  #sender(): Sender | undefined {
+    return this.#stdin ?? this.#code;
+  }
+
+  // ---- calls and their ends ----------------------------------------------------------------------------------------------
+
+  #begin<T>(millis: number, code: ErrorCode, awaited: string): Call<T> {
+    const reason = code === 'E_FUNCTION_TIMEOUT'
+      ? `the function did not finish within ${millis} ms`
+      : `the guest did not send ${awaited} within ${millis} ms`;
+    const { promise, resolve, reject } = deferred<T>();
+    const cancel = this.#clock.after(millis, () => this.#fail({ code, reason }));
+    return {
+      promise,
+      resolve: (value) => { cancel(); resolve(value); },
+      reject: (error) => { cancel(); reject(error); },
+    };
+  }
+
+  /** Runs what writes: what it throws is a bug of the host and still ends as a status. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      this.#fail(failureOf(thrown));
+    }
+  }
+
+  #fail(failure: BridgeFailure): void {
+    const { state } = this.#status;
+    if (state === 'failed' || state === 'finished') return;
+    this.#status = { state: 'failed', ...failure };
+    this.#link.stop();
+    const error = new MayflyError(failure.code, failure.reason);
+    for (const call of [this.#adopting, this.#configuring, this.#executing]) call?.reject(error);
+    this.#code = undefined;
+    this.#stdin = undefined;
+    this.#failure.resolve(failure);
+  }
+
+  #refuse<T>(call: string): Promise<T> {
+    const status = this.#status;
+    if (status.state === 'failed') return rejected(status.code, status.reason);
+    return rejected('E_INTERNAL', `${call}() while the session is ${status.state}`);
+  }
+}
+
+interface Call<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: MayflyError) => void;
+}
+
+/** A promise that may be left alone: with nobody awaiting it, its rejection is not an unhandled one. */
+function deferred<T>(): Call<T> {
+  const made = Promise.withResolvers<T>();
+  made.promise.catch(() => {});
+  return made;
+}
+
+function rejected<T>(code: ErrorCode, message: string): Promise<T> {
+  const call = deferred<T>();
+  call.reject(new MayflyError(code, message));
+  return call.promise;
+}
+
+function configureOf({ limits: granted, argv, env, uid, gid }: Configuration): Message<'CONFIGURE'> {
+  const { memoryBytes, cpuQuotaMicros, cpuPeriodMicros, pids, openFiles, scratchBytes } = granted;
+  const { stdoutBytes, stderrBytes, outputBytes } = granted;
+  return {
+    memoryBytes, cpuQuotaMicros, cpuPeriodMicros, pids, openFiles, scratchBytes, stdoutBytes, stderrBytes, outputBytes,
+    argv, env, uid, gid,
+  };
+}
+
+function faultOf({ code, message }: Message<'FAULT'>, started: boolean): BridgeFailure {
+  const said = printableLine(message, 300);
+  const known = faultCodes.get(code);
+  if (known !== undefined && !(known.beforeStart && started)) {
+    return { code: known.code, reason: `the guest reports: ${said}` };
+  }
+  const shown = JSON.stringify(printableLine(code, 60));
+  return failureOf(new ProtocolError('order', `FAULT with the code ${shown}: ${said}`));
+}
