@@ -8,13 +8,14 @@
  * what came of it, watches the deadline, and sees to it that nothing that a stage does or throws can keep an accepted
  * event from being released and sealed. Work is never abandoned: an interrupted stage is told so, and waited for.
  */
+import type { CloneContext } from './clone/clone.ts';
 import { asMayflyError, MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
 import { Journey } from './journey.ts';
 import { begin, isOver, step } from './run.ts';
 import type { RunEffect, RunInput, RunState } from './run.ts';
 import type { Release } from './release/release.ts';
-import type { Outcome, RunObserver, RunRequest, StageContext, Stages } from './stages.ts';
+import type { Outcome, RunObserver, RunRequest, Stages } from './stages.ts';
 import { verdictOf } from './validate/verdict.ts';
 
 export type { Outcome, RunObserver, RunRequest, Stages } from './stages.ts';
@@ -44,12 +45,10 @@ function advance(state: RunState, input: RunInput, interrupted: boolean): Return
 /** Carries out effects in order; the last one has the answer, or the first that fails. */
 async function carryOut(journey: Journey, effects: readonly RunEffect[]): Promise<RunInput> {
   let answer: RunInput | undefined;
-  for (const effect of effects) {
-    try {
-      answer = await perform(journey, effect);
-    } catch (thrown) {
-      return failure(asMayflyError(thrown));
-    }
+  try {
+    for (const effect of effects) answer = await perform(journey, effect);
+  } catch (thrown) {
+    return failure(asMayflyError(thrown));
   }
   return answer ?? failure(asMayflyError(new Error('pipeline: an effect without an answer')));
 }
@@ -68,16 +67,16 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
     case 'clone': {
       Object.assign(journey, { attempt: effect.attempt, clone: undefined, proof: undefined });
       const profile = journey.need(journey.profile, 'profile');
-      const order = { event, profile, request, ledger, attempt: effect.attempt };
-      journey.clone = await stages.clone(order, context(journey));
+      const order = { runId: event.runId, profile, ledger, attempt: effect.attempt };
+      const timed: CloneContext['timed'] = (stage, work) => journey.timed(stage, work);
+      journey.clone = await stages.clone(order, { signal: stopped(request), timed });
       return { is: 'cloned' };
     }
     case 'bridge': {
       const [clone, profile] = [journey.need(journey.clone, 'clone'), journey.need(journey.profile, 'profile')];
-      const prove = (): ReturnType<Stages['bridge']> => stages.bridge(clone, profile, request.workload, context(journey));
+      const prove = (): ReturnType<Stages['bridge']> => stages.bridge(clone, profile, request.workload, stopped(request));
       const { differences } = (journey.proof = await journey.timed('proof', prove));
-      if (differences.length === 0) return { is: 'proven' };
-      return failure(new MayflyError('E_PROOF_MISMATCH', differences.slice(0, 3).join('; ')));
+      return differences.length === 0 ? { is: 'proven' } : failure(mismatch(differences));
     }
     case 'deliver':
       return await journey.timed('execute', () => deliver(journey));
@@ -105,10 +104,14 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
     case 'note':
       return void (await journal.append(effect.entry).catch(() => {}));
     case 'retry':
-      return journey.tell((observer) => observer.retry?.(effect.attempt)) as undefined;
+      return void journey.tell((observer) => observer.retry?.(effect.attempt));
     case 'close':
       return void (await journal.remove().catch(() => {}));
   }
+}
+
+function mismatch(differences: readonly string[]): MayflyError {
+  return new MayflyError('E_PROOF_MISMATCH', differences.slice(0, 3).join('; '), { detail: differences.join('\n') });
 }
 
 function unverified(thrown: unknown): Release {
@@ -134,7 +137,7 @@ async function deliver(journey: Journey): Promise<RunInput> {
         stdout: (chunk) => journey.tell((observer) => observer.stdout?.(chunk)),
         stderr: (chunk) => journey.tell((observer) => observer.stderr?.(chunk)),
       },
-      context(journey, overdue.signal),
+      stopped(request, overdue.signal),
     );
     return { is: 'executed' };
   } catch (thrown) {
@@ -144,7 +147,6 @@ async function deliver(journey: Journey): Promise<RunInput> {
   }
 }
 
-function context(journey: Journey, overdue?: AbortSignal): StageContext {
-  const signals = [journey.request.signal, overdue].filter((signal) => signal !== undefined);
-  return { signal: AbortSignal.any(signals), timed: (stage, work) => journey.timed(stage, work) };
+function stopped({ signal }: RunRequest, overdue?: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, overdue].filter((each) => each !== undefined));
 }

@@ -6,8 +6,8 @@ import type { RunId } from './core/ids.ts';
 import type { Clock } from './core/time.ts';
 import type { Event } from './event/event.ts';
 import type { Workload } from './event/workload.ts';
-import type { Clone, CloneOrder } from './clone/clone.ts';
-import type { Attempt, EvidenceDraft, Origin, Proof, SealedEvidence, TimelineEntry, TimelineStage, Usage } from './evidence/record.ts';
+import type { Clone, CloneContext, CloneOrder } from './clone/clone.ts';
+import type { Attempt, EvidenceDraft, Origin, Proof, SealedEvidence, TimelineEntry, Usage } from './evidence/record.ts';
 import type { Journal } from './journal/journal.ts';
 import type { SealedProfile } from './profile/profile.ts';
 import type { ProfileRequest } from './profile/request.ts';
@@ -55,14 +55,6 @@ export interface Outcome {
   readonly evidence: SealedEvidence | undefined;
 }
 
-/** What each stage gets beside its own material. */
-export interface StageContext {
-  /** Aborted when the run is interrupted, or the function's time is over: whatever is under way ends soon and rejects. */
-  readonly signal: AbortSignal;
-  /** Measures a step that is part of a stage. */
-  timed<T>(stage: TimelineStage, work: () => Promise<T>): Promise<T>;
-}
-
 export interface Stages {
   readonly clock: Clock;
   /** What clones are made of on this machine, for the evidence. */
@@ -73,12 +65,17 @@ export interface Stages {
   open(event: Event): Promise<{ readonly journal: Journal; readonly ledger: Ledger }>;
   /** Throws E_LIMIT_INVALID. */
   profile(event: Event, request: RunRequest): SealedProfile;
-  /** A machine that has proved to be unique. On rejection the machine, if there was one, is in the ledger. */
-  clone(order: CloneOrder, context: StageContext): Promise<Clone>;
+  /**
+   * The signals below are aborted when the run is interrupted, and for `execute` when the function's time is over:
+   * what is under way then ends soon and rejects.
+   *
+   * A machine that has proved to be unique. On rejection the machine, if there was one, is in the ledger.
+   */
+  clone(order: CloneOrder, context: CloneContext): Promise<Clone>;
   /** Limits and code into the clone; proof out of it, compared with what the profile asks for. */
-  bridge(clone: Clone, profile: SealedProfile, workload: Workload, context: StageContext): Promise<Proof>;
+  bridge(clone: Clone, profile: SealedProfile, workload: Workload, signal: AbortSignal): Promise<Proof>;
   /** Delivers the event: never twice in one run. */
-  execute(clone: Clone, delivery: Delivery, context: StageContext): Promise<Execution>;
+  execute(clone: Clone, delivery: Delivery, signal: AbortSignal): Promise<Execution>;
   validate(execution: Execution, profile: SealedProfile, workload: Workload): Validation;
   /** Called again, it takes up what is left. */
   release(ledger: Ledger): Promise<Release>;

@@ -210,6 +210,11 @@ export const errorTable = Object.freeze({
     title: 'The run was interrupted',
     remedy: 'Nothing is left behind; run it again.',
   },
+  E_ABANDONED: {
+    stage: 'release', blame: 'host', retryable: true, exit: exitCodes.internal,
+    title: 'The process that ran the event died before the run was over',
+    remedy: 'What it left was removed by a later start; run the event again.',
+  },
   E_INTERNAL: {
     stage: 'setup', blame: 'host', retryable: false, exit: exitCodes.internal,
     title: 'Mayfly met a situation that it believed impossible',

@@ -50,6 +50,13 @@ export const limits = Object.freeze({
   outputDepthMax: 128,
   /** What a runtime puts around a result, bytes: `{"ok":true,"value":` and `}`. */
   envelopeBytes: 64,
+  /** Result stream of a runtime whatever the limit of its result, bytes: an error with its stack must fit as well. */
+  runtimeOutputFloorBytes: 64 * KiB,
+  /** Facts and differences of one proof that are kept in the evidence, and UTF-16 units of each. */
+  proofLinesKept: 128,
+  proofLineUnits: 300,
+  /** Lines of a VM's console that are shown with a failure. */
+  consoleLinesShown: 20,
   /** Name, message and stack of a customer's error that are shown, UTF-16 units. */
   errorNameUnits: 100,
   errorMessageUnits: 1_000,

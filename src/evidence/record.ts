@@ -61,6 +61,13 @@ export type RecordedVerdict =
   | { readonly kind: 'accepted' }
   | { readonly kind: 'failed' | 'withheld'; readonly code: ErrorCode; readonly blame: Blame };
 
+export interface RecordedProfile {
+  readonly digest: string;
+  /** Null when the process that had it died before it could be written. */
+  readonly content: Profile | null;
+  readonly reasons: readonly Reason[];
+}
+
 export interface EvidenceRecord {
   readonly evidenceVersion: 1;
   /** Position in the chain, from 0. */
@@ -73,7 +80,7 @@ export interface EvidenceRecord {
   readonly sealedAt: string;
   readonly event: { readonly digest: string; readonly bytes: number };
   /** Null when the run ended before it had one. */
-  readonly profile: { readonly digest: string; readonly content: Profile; readonly reasons: readonly Reason[] } | null;
+  readonly profile: RecordedProfile | null;
   readonly origin: Origin | null;
   readonly attempts: readonly Attempt[];
   readonly delivered: boolean;

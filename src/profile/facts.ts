@@ -18,7 +18,16 @@ const MOUNTS: readonly string[] = [
   'mount./tmp=tmpfs nodev,nosuid,rw',
 ];
 
-export function expectedFacts({ limits: granted, kernel }: Profile): string[] {
+/** What the facts follow from. */
+export interface FactSource {
+  readonly limits: Pick<
+    Profile['limits'],
+    'memoryBytes' | 'cpuQuotaMicros' | 'cpuPeriodMicros' | 'pids' | 'openFiles' | 'scratchBytes'
+  >;
+  readonly kernel: Profile['kernel'];
+}
+
+export function expectedFacts({ limits: granted, kernel }: FactSource): string[] {
   if (kernel.capabilities.length > 0) throw new Error('profile/facts.ts: no fact for kept capabilities yet');
   return [
     `uid=${kernel.uid}`,

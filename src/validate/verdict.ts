@@ -47,7 +47,7 @@ export function withheld(code: ErrorCode, message: string, options: FailureOptio
   return { kind: 'withheld', ...failure(code, message, options) };
 }
 
-export function verdictOf(error: MayflyError): Verdict {
+export function verdictOf(error: MayflyError): FailedVerdict {
   return failed(error.code, error.message, { remedy: error.remedy, detail: error.detail, blame: error.blame });
 }
 

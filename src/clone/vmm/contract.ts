@@ -48,6 +48,8 @@ export interface Machine {
   readonly bridge: Duplex;
   /** Settles, never rejects, when the process is gone and reaped. */
   readonly exited: Promise<MachineExit>;
+  /** Settles, never rejects, with the reason when the guest has stopped by itself: panic, power-off, reset, or exit. */
+  readonly halted: Promise<string>;
   /** Starts the virtual CPUs. Once only. */
   resume(): Promise<void>;
   /** SIGKILL. Idempotent; resolves when the process is reaped and rejects only when that takes too long. */

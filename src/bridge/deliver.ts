@@ -1,0 +1,109 @@
+/**
+ * The two things that are done with a Clone: its limits and code go in and its proof comes out; then, once, the event
+ * goes in and the function's end comes out.
+ */
+import { guarded } from '../clone/clone.ts';
+import type { Clone } from '../clone/clone.ts';
+import { printableLine } from '../core/json.ts';
+import { limits } from '../core/limits.ts';
+import type { Event } from '../event/event.ts';
+import type { Workload } from '../event/workload.ts';
+import type { Proof } from '../evidence/record.ts';
+import { compareFacts, expectedFacts } from '../profile/facts.ts';
+import type { SealedProfile } from '../profile/profile.ts';
+import type { Execution } from '../validate/execution.ts';
+
+/** Environment of an executable; a runtime got its own when the template was prepared. */
+const EXECUTABLE_ENV = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/tmp', 'TMPDIR=/tmp', 'LANG=C.UTF-8',
+];
+
+/** Resolves also when the proof differs: whoever asked decides. */
+export async function proveProfile(
+  clone: Clone,
+  { profile }: SealedProfile,
+  workload: Workload,
+  signal: AbortSignal,
+): Promise<Proof> {
+  const { kernel, limits: granted } = profile;
+  const configuration = {
+    limits: { ...granted, outputBytes: outputStreamBytes(granted.outputBytes, workload) },
+    argv: workload.kind === 'executable' ? workload.argv : [],
+    env: workload.kind === 'executable' ? EXECUTABLE_ENV : [],
+    uid: kernel.uid,
+    gid: kernel.gid,
+  };
+  const reported = await guarded(clone, signal, () => clone.session.configure(configuration, workload.entries));
+  return { facts: kept(reported), differences: kept(compareFacts(expectedFacts(profile), reported)) };
+}
+
+/** A runtime's result comes in an envelope, and so does its error. */
+function outputStreamBytes(outputBytes: number, { kind }: Workload): number {
+  if (kind === 'executable') return outputBytes;
+  return Math.max(outputBytes + limits.envelopeBytes, limits.runtimeOutputFloorBytes);
+}
+
+function kept(lines: readonly string[]): string[] {
+  return lines.slice(0, limits.proofLinesKept).map((line) => printableLine(line, limits.proofLineUnits));
+}
+
+export interface DeliveryOrder {
+  readonly event: Event;
+  readonly profile: SealedProfile;
+  readonly workload: Workload;
+  /** Unix milliseconds: told to the function, enforced by whoever calls. */
+  readonly deadlineMillis: number;
+  readonly stdout: (chunk: Buffer) => void;
+  readonly stderr: (chunk: Buffer) => void;
+}
+
+/** Rejects with E_FUNCTION_TIMEOUT, a guest's code, or E_INTERRUPTED on the signal. */
+export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: AbortSignal): Promise<Execution> {
+  const { event, profile, workload } = order;
+  const tail = new Tail(limits.stderrTailBytes);
+  const { exit, output, outputTruncated, stdout, stderr } = await guarded(clone, signal, () =>
+    clone.session.execute({
+      stdin: workload.kind === 'runtime' ? Buffer.concat([runtimeLine(order, workload.handler), event.bytes]) : event.bytes,
+      onStdout: order.stdout,
+      onStderr: (chunk) => {
+        tail.push(chunk);
+        order.stderr(chunk);
+      },
+      wallMillis: profile.profile.limits.wallMillis,
+    }));
+  return {
+    output,
+    usage: exit,
+    truncated: { output: outputTruncated, stdout: stdout.truncated, stderr: stderr.truncated },
+    stderrTail: tail.bytes,
+  };
+}
+
+/** First line on a runtime's fd 3 (docs/FORMATS.md). */
+function runtimeLine({ event, profile, deadlineMillis }: DeliveryOrder, handler: string): Buffer {
+  const { image, limits: granted } = profile.profile;
+  const context = { runId: event.runId, deadlineMillis, memoryBytes: granted.memoryBytes, image: image.name };
+  return Buffer.from(`${JSON.stringify({ handler, context })}\n`);
+}
+
+/** The last bytes of a stream, in a buffer of twice that size: cheap also for a guest that sends single bytes. */
+class Tail {
+  readonly #bytesMax: number;
+  readonly #buffer: Buffer;
+  #length = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+    this.#buffer = Buffer.alloc(2 * bytesMax);
+  }
+
+  get bytes(): Buffer {
+    return this.#buffer.subarray(Math.max(0, this.#length - this.#bytesMax), this.#length);
+  }
+
+  push(chunk: Buffer): void {
+    const last = chunk.subarray(-this.#bytesMax);
+    if (this.#length + last.length > this.#buffer.length) this.#length = this.bytes.copy(this.#buffer);
+    this.#length += last.copy(this.#buffer, this.#length);
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * The stages as they are put together for real: main.ts gives them the machine's disk, processes, clock and VMM, and
+ * test/sim gives them simulated ones. Everything else is the same code.
+ */
+import { join } from 'node:path';
+import { deliverEvent, proveProfile } from './bridge/deliver.ts';
+import { makeClone } from './clone/clone.ts';
+import type { CloneOptions } from './clone/clone.ts';
+import type { Disk } from './core/disk.ts';
+import { MayflyError } from './core/errors.ts';
+import { newRunId } from './core/ids.ts';
+import { isoTime } from './core/time.ts';
+import { acceptEvent } from './event/accept.ts';
+import type { Event } from './event/event.ts';
+import { codeBytes } from './event/workload.ts';
+import type { EvidenceDraft, Origin } from './evidence/record.ts';
+import { hasEvidence, sealEvidence } from './evidence/seal.ts';
+import type { OwnerIdentity } from './journal/entry.ts';
+import { openJournal } from './journal/journal.ts';
+import type { Journal } from './journal/journal.ts';
+import { generateProfile } from './profile/generate.ts';
+import { Ledger } from './release/ledger.ts';
+import type { Processes } from './release/processes.ts';
+import { reclaimRuns } from './release/reclaim.ts';
+import type { AbandonedRun, Reclaimed } from './release/reclaim.ts';
+import type { Release } from './release/release.ts';
+import { releaseAll } from './release/release.ts';
+import type { RunRequest, Stages } from './stages.ts';
+import { validateOutput } from './validate/output.ts';
+
+export interface ComposeOptions extends CloneOptions {
+  /** MAYFLY_HOME */
+  readonly home: string;
+  readonly disk: Disk;
+  readonly processes: Processes;
+  /** This process. */
+  readonly owner: OwnerIdentity;
+  readonly origin: (request: RunRequest) => Origin;
+}
+
+export function createStages(options: ComposeOptions): Stages {
+  const { clock, random, disk, processes, home } = options;
+  return {
+    clock,
+    origin: options.origin,
+    accept: (bytes) => acceptEvent({ bytes, runId: newRunId(clock, random), clock }),
+    open: (event) => openRun(options, event),
+    profile: (_event, request) => generateProfile({ request, codeBytes: codeBytes(request.workload) }),
+    clone: (order, context) => makeClone(options, order, context),
+    bridge: proveProfile,
+    execute: (clone, delivery, signal) => {
+      const now = Number(clock.wallNanos() / 1_000_000n);
+      const deadlineMillis = now + delivery.profile.profile.limits.wallMillis;
+      return deliverEvent(clone, { ...delivery, deadlineMillis }, signal);
+    },
+    validate: (execution, profile, workload) => validateOutput({ execution, profile, workload }),
+    release: (ledger) => releaseAll(ledger, { disk, processes }),
+    seal: (draft) => sealEvidence({ disk, clock, folder: join(home, 'evidence') }, draft),
+  };
+}
+
+async function openRun(options: ComposeOptions, event: Event): Promise<{ journal: Journal; ledger: Ledger }> {
+  const { disk, home, owner } = options;
+  const folder = join(home, 'run', event.runId);
+  try {
+    const journal = await openJournal(disk, folder);
+    await journal.append(
+      {
+        kind: 'accepted',
+        journalVersion: 1,
+        runId: event.runId,
+        owner,
+        acceptedAt: isoTime(event.acceptedNanos),
+        event: { digest: event.digest, bytes: event.bytes.length },
+      },
+      { sync: true },
+    );
+    return { journal, ledger: new Ledger(journal) };
+  } catch (cause) {
+    await disk.remove(folder).catch(() => {});
+    const message = `${folder}: ${cause instanceof Error ? cause.message : String(cause)}`;
+    if (isFull(cause)) throw new MayflyError('E_DISK_SPACE', message, { cause });
+    throw new MayflyError('E_INTERNAL', message, { cause, remedy: 'Check that MAYFLY_HOME exists and is writable.' });
+  }
+}
+
+function isFull(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && (cause.code === 'ENOSPC' || cause.code === 'EDQUOT');
+}
+
+export interface ReclaimComposition extends Pick<ComposeOptions, 'home' | 'disk' | 'processes' | 'clock'> {
+  readonly wait: (millis: number) => Promise<void>;
+}
+
+/** Ends what earlier processes left behind, before the first run. */
+export function reclaimAbandoned({ home, disk, processes, clock, wait }: ReclaimComposition): Promise<Reclaimed> {
+  const evidence = join(home, 'evidence');
+  const seal = async (run: AbandonedRun, release: Release): Promise<void> => {
+    if (await hasEvidence(disk, evidence, run.accepted.runId)) return;
+    await sealEvidence({ disk, clock, folder: evidence }, abandonedDraft(run, release));
+  };
+  return reclaimRuns({ disk, processes, clock, wait, folder: join(home, 'run'), seal });
+}
+
+/** What can still be said about a run whose process died; the profile's content died with it, its digest did not. */
+function abandonedDraft({ accepted, attempts, delivered, profileDigest }: AbandonedRun, release: Release): EvidenceDraft {
+  return {
+    runId: accepted.runId,
+    acceptedAt: accepted.acceptedAt,
+    event: accepted.event,
+    profile: profileDigest === undefined ? null : { digest: profileDigest, content: null, reasons: [] },
+    origin: null,
+    attempts: Array.from({ length: attempts }, (_, index) => ({ attempt: index + 1 })),
+    delivered,
+    proof: null,
+    timeline: [],
+    usage: null,
+    verdict: { kind: 'failed', code: 'E_ABANDONED', blame: 'host' },
+    output: null,
+    release,
+  };
+}
