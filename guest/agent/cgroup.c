@@ -1,0 +1,64 @@
+/*
+ * The workload's share of the machine: one cgroup, made in the template and given its limits in the clone. The agent
+ * stays outside of it, so that no limit of the workload can stop the agent.
+ */
+#include "agent.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What the group had used before the event: a warm runtime has worked in it. */
+static struct usage before;
+
+static void set(const char *name, const char *value) {
+    char path[96];
+    snprintf(path, sizeof path, CGROUP_PATH "/%s", name);
+    if (!write_text(path, value)) fault("configure", "%s = %s: %s", name, value, strerror(errno));
+}
+
+void make_cgroup(void) {
+    if (!write_text("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids")) {
+        fault("boot", "cgroup controllers: %s", strerror(errno));
+    }
+    if (mkdir(CGROUP_PATH, 0755) != 0) fault("boot", "cgroup: %s", strerror(errno));
+    set("memory.swap.max", "0");
+    /* Out of memory ends the whole workload: half of it would only fail in stranger ways. */
+    set("memory.oom.group", "1");
+}
+
+void limit_cgroup(const struct resources *resources) {
+    char text[64];
+    snprintf(text, sizeof text, "%" PRIu64, resources->memory_bytes);
+    set("memory.max", text);
+    snprintf(text, sizeof text, "%" PRIu64, resources->pids);
+    set("pids.max", text);
+    snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64, resources->cpu_quota_micros, resources->cpu_period_micros);
+    set("cpu.max", text);
+    before = read_usage();
+}
+
+static uint64_t read_number(const char *name, const char *key) {
+    char path[96], text[2048];
+    snprintf(path, sizeof path, CGROUP_PATH "/%s", name);
+    if (read_text(path, text, sizeof text) < 0) fault("agent", "%s: %s", name, strerror(errno));
+    if (key != NULL) return number_after(text, key);
+    uint64_t number = 0;
+    return sscanf(text, "%" SCNu64, &number) == 1 ? number : 0;
+}
+
+struct usage read_usage(void) {
+    return (struct usage){
+        .cpu_micros = read_number("cpu.stat", "usage_usec") - before.cpu_micros,
+        /* The kernel cannot reset a peak: a warm runtime's start is part of it. */
+        .memory_peak_bytes = read_number("memory.peak", NULL),
+        .oom_kills = read_number("memory.events", "oom_kill") - before.oom_kills,
+        .pids_max_hits = read_number("pids.events", "max") - before.pids_max_hits,
+    };
+}
+
+void kill_cgroup(void) {
+    set("cgroup.kill", "1");
+}

@@ -1,0 +1,37 @@
+/*
+ * Drivers that this machine needs are modules of the distribution's kernel. The initramfs carries them with the order in
+ * which each finds what it depends on.
+ */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MODULES_PATH "/modules/"
+
+static void load_module(const char *name) {
+    char path[160];
+    snprintf(path, sizeof path, MODULES_PATH "%s", name);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) fault("boot", "module %s: %s", name, strerror(errno));
+    if (syscall(SYS_finit_module, file, "", 0) != 0 && errno != EEXIST) {
+        fault("boot", "module %s: %s", name, strerror(errno));
+    }
+    close(file);
+    unlink(path);
+}
+
+void load_modules(void) {
+    char order[4096];
+    if (read_text(MODULES_PATH "load-order", order, sizeof order) < 0) {
+        fault("boot", MODULES_PATH "load-order: %s", strerror(errno));
+    }
+    char *rest = order;
+    for (char *name; (name = strsep(&rest, "\n")) != NULL;) {
+        if (*name != '\0') load_module(name);
+    }
+}
