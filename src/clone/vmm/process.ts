@@ -217,6 +217,5 @@ function identify(pid: number): ProcessIdentity {
 
 /** Guest text for people: no escape sequences that could drive their terminal. */
 function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: removing control characters is the point
   return text.replace(/\r/g, '').replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '').trim();
 }
