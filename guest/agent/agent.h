@@ -81,7 +81,13 @@ void port_adopt(void);
 /* Overwrites what was received: it held secrets. */
 void port_forget(void);
 
-/* Says what is wrong and ends the machine. The codes are listed in docs/FORMATS.md. */
+/* What a FAULT may say (docs/FORMATS.md); the host takes anything else as the misbehaviour of a guest. */
+#define E_TEMPLATE_BUILD "E_TEMPLATE_BUILD"
+#define E_CLONE_NOT_UNIQUE "E_CLONE_NOT_UNIQUE"
+#define E_CLONE_FAILED "E_CLONE_FAILED"
+#define E_FUNCTION_LOAD "E_FUNCTION_LOAD"
+
+/* Says what is wrong and ends the machine. */
 _Noreturn void fault(const char *code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- root.c, workload.c: the workload's world and its process ----------------------------------------------------------- */
@@ -115,8 +121,10 @@ struct workload {
 void make_namespaces(void);
 /* Starts a runtime, or an executable up to the point right before its execve. */
 void spawn_workload(const struct program *program, struct workload *workload);
-/* Lets a held executable go; FAULT `exec` when it cannot be executed. */
+/* Lets a held executable go; a fault of the function when it cannot be executed. */
 void release_workload(struct workload *workload);
+/* Ends a runtime that is not wanted. */
+void discard_workload(struct workload *workload);
 void limit_open_files(pid_t pid, uint64_t open_files);
 /* NULL, or what could not be given up: every privilege, for ever. */
 const char *drop_privileges(uid_t uid, gid_t gid);
@@ -137,6 +145,8 @@ void make_cgroup(void);
 void limit_cgroup(const struct resources *resources);
 struct usage read_usage(void);
 void kill_cgroup(void);
+/* An empty group in place of a used one. */
+void renew_cgroup(void);
 
 /* ---- identity.c, files.c, proof.c, streams.c ------------------------------------------------------------------------------ */
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What the group had used before the event: a warm runtime has worked in it. */
 static struct usage before;
@@ -16,17 +17,33 @@ static struct usage before;
 static void set(const char *name, const char *value) {
     char path[96];
     snprintf(path, sizeof path, CGROUP_PATH "/%s", name);
-    if (!write_text(path, value)) fault("configure", "%s = %s: %s", name, value, strerror(errno));
+    if (!write_text(path, value)) fault(E_CLONE_FAILED, "%s = %s: %s", name, value, strerror(errno));
+}
+
+static void make_group(void) {
+    if (mkdir(CGROUP_PATH, 0755) != 0) fault(E_CLONE_FAILED, "cgroup: %s", strerror(errno));
+    set("memory.swap.max", "0");
+    /* Out of memory ends the whole workload: half of it would only fail in stranger ways. */
+    set("memory.oom.group", "1");
 }
 
 void make_cgroup(void) {
     if (!write_text("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids")) {
-        fault("boot", "cgroup controllers: %s", strerror(errno));
+        fault(E_TEMPLATE_BUILD, "cgroup controllers: %s", strerror(errno));
     }
-    if (mkdir(CGROUP_PATH, 0755) != 0) fault("boot", "cgroup: %s", strerror(errno));
-    set("memory.swap.max", "0");
-    /* Out of memory ends the whole workload: half of it would only fail in stranger ways. */
-    set("memory.oom.group", "1");
+    make_group();
+}
+
+/* A process that was reaped may still count for a moment. */
+void renew_cgroup(void) {
+    unsigned tries = 0;
+    while (rmdir(CGROUP_PATH) != 0) {
+        if (errno != EBUSY || tries++ == KILL_SECONDS_MAX * 1000) {
+            fault(E_CLONE_FAILED, "used cgroup: %s", strerror(errno));
+        }
+        usleep(1000);
+    }
+    make_group();
 }
 
 void limit_cgroup(const struct resources *resources) {
@@ -43,7 +60,7 @@ void limit_cgroup(const struct resources *resources) {
 static uint64_t read_number(const char *name, const char *key) {
     char path[96], text[2048];
     snprintf(path, sizeof path, CGROUP_PATH "/%s", name);
-    if (read_text(path, text, sizeof text) < 0) fault("agent", "%s: %s", name, strerror(errno));
+    if (read_text(path, text, sizeof text) < 0) fault(E_CLONE_FAILED, "%s: %s", name, strerror(errno));
     if (key != NULL) return number_after(text, key);
     uint64_t number = 0;
     return sscanf(text, "%" SCNu64, &number) == 1 ? number : 0;

@@ -70,12 +70,12 @@ static void unpack(struct message entry) {
     static char path[PATH_BYTES], target[TARGET_BYTES];
     uint64_t kind = message_u64(entry, 2);
     mode_t mode = (mode_t)message_u64(entry, 3) & 0777;
-    if (file >= 0) fault("code", "a file begins before the last one is complete");
+    if (file >= 0) fault(E_CLONE_FAILED, "a file begins before the last one is complete");
     if (!message_text(entry, 1, path, sizeof path) || !message_text(entry, 5, target, sizeof target)) {
-        fault("code", "a path is too long");
+        fault(E_CLONE_FAILED, "a path is too long");
     }
     missing = message_u64(entry, 4);
-    if (kind != KIND_FILE && missing > 0) fault("code", "%s: only a file has bytes", path);
+    if (kind != KIND_FILE && missing > 0) fault(E_CLONE_FAILED, "%s: only a file has bytes", path);
 
     const char *name;
     int parent = open_parent(path, &name);
@@ -88,17 +88,17 @@ static void unpack(struct message entry) {
         file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
         made = file >= 0 && fchmod(file, mode | 0444) == 0;
     }
-    if (!made) fault("code", "%s: %s", path, strerror(errno));
+    if (!made) fault(E_CLONE_FAILED, "%s: %s", path, strerror(errno));
     close(parent);
     finish_file();
 }
 
 static void append(const uint8_t *bytes, uint32_t length) {
-    if (file < 0 || length > missing) fault("code", "bytes that belong to no file");
-    if (length > STREAM_WINDOW_BYTES - ungranted) fault("protocol", "code: no-credit");
+    if (file < 0 || length > missing) fault(E_CLONE_FAILED, "bytes that belong to no file");
+    if (length > STREAM_WINDOW_BYTES - ungranted) fault(E_CLONE_FAILED, "code: no-credit");
     for (uint32_t done = 0; done < length;) {
         ssize_t written = write(file, bytes + done, length - done);
-        if (written <= 0) fault("code", "write: %s", strerror(errno));
+        if (written <= 0) fault(E_CLONE_FAILED, "write: %s", strerror(errno));
         done += (uint32_t)written;
     }
     missing -= length;
@@ -115,15 +115,15 @@ static void append(const uint8_t *bytes, uint32_t length) {
 static void finish(const uint8_t *payload) {
     struct end end;
     violation wrong = end_read(payload, &end);
-    if (wrong != NULL) fault("protocol", "code: %s", wrong);
-    if (end.total_bytes != received || end.truncated != 0 || file >= 0) fault("protocol", "code: end-total");
+    if (wrong != NULL) fault(E_CLONE_FAILED, "code: %s", wrong);
+    if (end.total_bytes != received || end.truncated != 0 || file >= 0) fault(E_CLONE_FAILED, "code: end-total");
 }
 
 void receive_code(void) {
     struct frame frame;
     const uint8_t *payload;
     function = open(SCRATCH_PATH "/function", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (function < 0) fault("code", "/function: %s", strerror(errno));
+    if (function < 0) fault(E_CLONE_FAILED, "/function: %s", strerror(errno));
     for (;;) {
         port_await(&frame, &payload);
         if (frame.type == FILE_ENTRY) {
@@ -135,7 +135,7 @@ void receive_code(void) {
             close(function);
             return;
         } else {
-            fault("protocol", "order: 0x%02x while files are expected", frame.type);
+            fault(E_CLONE_FAILED, "order: 0x%02x while files are expected", frame.type);
         }
     }
 }

@@ -43,7 +43,7 @@ static const struct setting settings[] = {
 static void raise_loopback(void) {
     int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-    if (any < 0 || ioctl(any, SIOCSIFFLAGS, &request) != 0) fault("boot", "loopback: %s", strerror(errno));
+    if (any < 0 || ioctl(any, SIOCSIFFLAGS, &request) != 0) fault(E_TEMPLATE_BUILD, "loopback: %s", strerror(errno));
     close(any);
 }
 
@@ -52,7 +52,7 @@ void harden_kernel(void) {
         const struct setting *setting = &settings[i];
         if (write_text(setting->path, setting->value)) continue;
         if (errno == ENOENT && setting->optional) continue;
-        fault("boot", "%s: %s", setting->path, strerror(errno));
+        fault(E_TEMPLATE_BUILD, "%s: %s", setting->path, strerror(errno));
     }
     raise_loopback();
 }

@@ -37,13 +37,13 @@ static void reseed(struct message adopt) {
     bool done = random >= 0 && ioctl(random, RNDADDENTROPY, &entropy) == 0 && ioctl(random, RNDRESEEDCRNG) == 0;
     int why = errno;
     explicit_bzero(&entropy, sizeof entropy);
-    if (!done) fault("adopt", "reseed: %s", strerror(why));
+    if (!done) fault(E_CLONE_NOT_UNIQUE, "reseed: %s", strerror(why));
     close(random);
 }
 
 static void set_clock(uint64_t unix_nanos) {
     struct timespec now = {.tv_sec = (time_t)(unix_nanos / 1000000000), .tv_nsec = (long)(unix_nanos % 1000000000)};
-    if (clock_settime(CLOCK_REALTIME, &now) != 0) fault("adopt", "clock: %s", strerror(errno));
+    if (clock_settime(CLOCK_REALTIME, &now) != 0) fault(E_CLONE_NOT_UNIQUE, "clock: %s", strerror(errno));
 }
 
 static uint64_t read_clock(void) {
@@ -55,7 +55,7 @@ static uint64_t read_clock(void) {
 /* The ids end up in files that programs parse. */
 static void take_id(struct message adopt, uint16_t tag, const char *allowed, char *text, size_t room) {
     bool fits = message_text(adopt, tag, text, room);
-    if (!fits || *text == '\0' || text[strspn(text, allowed)] != '\0') fault("adopt", "field %u is not an id", tag);
+    if (!fits || *text == '\0' || text[strspn(text, allowed)] != '\0') fault(E_CLONE_NOT_UNIQUE, "field %u is not an id", tag);
 }
 
 static void keep(const char *path, const char *value) {
@@ -63,11 +63,11 @@ static void keep(const char *path, const char *value) {
     size_t length = strlen(value);
     memcpy(line, value, length);
     memcpy(line + length, "\n", 2);
-    if (!make_text(path, line, 0444)) fault("adopt", "%s: %s", path, strerror(errno));
+    if (!make_text(path, line, 0444)) fault(E_CLONE_NOT_UNIQUE, "%s: %s", path, strerror(errno));
 }
 
 static void read_back(const char *path, char *text, size_t room) {
-    if (read_text(path, text, room) < 0) fault("adopt", "%s: %s", path, strerror(errno));
+    if (read_text(path, text, room) < 0) fault(E_CLONE_NOT_UNIQUE, "%s: %s", path, strerror(errno));
     text[strcspn(text, "\n")] = '\0';
 }
 
@@ -75,9 +75,9 @@ static void name_host(const char *hostname) {
     char hosts[3 * HOSTNAME_BYTES] = "127.0.0.1 localhost ";
     strcat(hosts, hostname);
     strcat(hosts, "\n::1 localhost\n");
-    if (sethostname(hostname, strlen(hostname)) != 0) fault("adopt", "hostname: %s", strerror(errno));
+    if (sethostname(hostname, strlen(hostname)) != 0) fault(E_CLONE_NOT_UNIQUE, "hostname: %s", strerror(errno));
     keep(ROOT_PATH "/etc/hostname", hostname);
-    if (!make_text(ROOT_PATH "/etc/hosts", hosts, 0444)) fault("adopt", "hosts: %s", strerror(errno));
+    if (!make_text(ROOT_PATH "/etc/hosts", hosts, 0444)) fault(E_CLONE_NOT_UNIQUE, "hosts: %s", strerror(errno));
 }
 
 void adopt_identity(struct message adopt, struct writer *reply) {

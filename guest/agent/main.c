@@ -25,14 +25,14 @@ static char *env[FIELDS_MAX + 1];
 static struct workload workload;
 static struct program program;
 static struct output_limits output_limits;
-/* A language runtime was started in the template and waits for its event. */
+/* A language runtime was started in the template. */
 static bool warm;
 
 static struct message expect(uint8_t type) {
     struct frame frame;
     const uint8_t *payload;
     port_await(&frame, &payload);
-    if (frame.type != type) fault("protocol", "order: 0x%02x instead of 0x%02x", frame.type, type);
+    if (frame.type != type) fault(E_CLONE_FAILED, "order: 0x%02x instead of 0x%02x", frame.type, type);
     return (struct message){payload, frame.length};
 }
 
@@ -65,7 +65,7 @@ static void hello(void) {
 static void read_program(struct message message, uint16_t argv_tag, uint16_t env_tag) {
     texts.used = 0;
     if (message_list(message, argv_tag, &texts, argv) > 0 && argv[0][0] != '/') {
-        fault("exec", "the program is not an absolute path");
+        fault(E_FUNCTION_LOAD, "the program is not an absolute path");
     }
     message_list(message, env_tag, &texts, env);
     program.argv = argv;
@@ -81,16 +81,16 @@ static void await_ready(void) {
     while (length < sizeof expected - 1) {
         struct pollfd wanted = {.fd = workload.output, .events = POLLIN};
         uint64_t now = monotonic_millis();
-        if (now >= end || poll(&wanted, 1, (int)(end - now)) <= 0) fault("warm", "the runtime did not get ready in time");
+        if (now >= end || poll(&wanted, 1, (int)(end - now)) <= 0) fault(E_TEMPLATE_BUILD, "the runtime did not get ready in time");
         ssize_t got = read(workload.output, said + length, sizeof expected - 1 - length);
         if (got <= 0) {
             char last[400] = "";
             ssize_t words = read(workload.stderr_, last, sizeof last - 1);
-            fault("warm", "the runtime ended before it was ready: %s", words > 0 ? last : "it said nothing");
+            fault(E_TEMPLATE_BUILD, "the runtime ended before it was ready: %s", words > 0 ? last : "it said nothing");
         }
         length += (size_t)got;
     }
-    if (strcmp(said, expected) != 0) fault("warm", "the runtime said something else than ready");
+    if (strcmp(said, expected) != 0) fault(E_TEMPLATE_BUILD, "the runtime said something else than ready");
 }
 
 static void prepare(void) {
@@ -100,7 +100,7 @@ static void prepare(void) {
     program.gid = (gid_t)message_u64(message, 4);
     program.open_files = RUNTIME_OPEN_FILES;
     program.runtime = true;
-    if (program.uid == 0 || program.gid == 0) fault("prepare", "the workload must not be root");
+    if (program.uid == 0 || program.gid == 0) fault(E_TEMPLATE_BUILD, "the workload must not be root");
     make_root(message_u64(message, 5));
     make_namespaces();
     warm = argv[0] != NULL;
@@ -134,16 +134,22 @@ static void configure(void) {
     output_limits = (struct output_limits){message_u64(message, 7), message_u64(message, 8), message_u64(message, 9)};
     uid_t uid = (uid_t)message_u64(message, 12);
     gid_t gid = (gid_t)message_u64(message, 13);
-    if (uid != program.uid || gid != program.gid) fault("configure", "another user than in the template");
+    if (uid != program.uid || gid != program.gid) fault(E_CLONE_FAILED, "another user than in the template");
     program.open_files = message_u64(message, 5);
     resize_scratch(message_u64(message, 6));
     read_program(message, 10, 11);
-    if (warm && (argv[0] != NULL || env[0] != NULL)) fault("configure", "a warm runtime has its program already");
-    if (!warm && argv[0] == NULL) fault("configure", "there is nothing to execute");
-    program.runtime = warm;
+    bool executable = argv[0] != NULL;
+    if (!warm && !executable) fault(E_CLONE_FAILED, "there is nothing to execute");
+    if (warm && !executable && env[0] != NULL) fault(E_CLONE_FAILED, "a warm runtime has its environment already");
+    if (warm && executable) {
+        /* An executable in an image whose runtime is not wanted this time. */
+        discard_workload(&workload);
+        renew_cgroup();
+    }
     limit_cgroup(&resources);
-    if (warm) limit_open_files(workload.pid, program.open_files);
-    else spawn_workload(&program, &workload);
+    program.runtime = !executable;
+    if (executable) spawn_workload(&program, &workload);
+    else limit_open_files(workload.pid, program.open_files);
 }
 
 static void prove(void) {
@@ -153,7 +159,7 @@ static void prove(void) {
 
 static void start(void) {
     expect(START);
-    if (!warm) release_workload(&workload);
+    if (!workload.runtime) release_workload(&workload);
 }
 
 static void run(void) {

@@ -17,9 +17,9 @@ static void load_module(const char *name) {
     char path[160];
     snprintf(path, sizeof path, MODULES_PATH "%s", name);
     int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) fault("boot", "module %s: %s", name, strerror(errno));
+    if (file < 0) fault(E_TEMPLATE_BUILD, "module %s: %s", name, strerror(errno));
     if (syscall(SYS_finit_module, file, "", 0) != 0 && errno != EEXIST) {
-        fault("boot", "module %s: %s", name, strerror(errno));
+        fault(E_TEMPLATE_BUILD, "module %s: %s", name, strerror(errno));
     }
     close(file);
     unlink(path);
@@ -28,7 +28,7 @@ static void load_module(const char *name) {
 void load_modules(void) {
     char order[4096];
     if (read_text(MODULES_PATH "load-order", order, sizeof order) < 0) {
-        fault("boot", MODULES_PATH "load-order: %s", strerror(errno));
+        fault(E_TEMPLATE_BUILD, MODULES_PATH "load-order: %s", strerror(errno));
     }
     char *rest = order;
     for (char *name; (name = strsep(&rest, "\n")) != NULL;) {

@@ -11,15 +11,15 @@
 #include <unistd.h>
 
 static void mount_at(const char *type, const char *path, unsigned long flags, const char *options) {
-    if (mkdir(path, 0755) != 0 && errno != EEXIST) fault("boot", "mkdir %s: %s", path, strerror(errno));
-    if (mount(type, path, type, flags, options) != 0) fault("boot", "mount %s: %s", path, strerror(errno));
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) fault(E_TEMPLATE_BUILD, "mkdir %s: %s", path, strerror(errno));
+    if (mount(type, path, type, flags, options) != 0) fault(E_TEMPLATE_BUILD, "mount %s: %s", path, strerror(errno));
 }
 
 /* The kernel gives PID 1 its console only when the initramfs has that device: descriptors 0 to 2 must not be the port. */
 static void open_standard_streams(void) {
     int null = open("/dev/null", O_RDWR);
     int console = open("/dev/console", O_WRONLY | O_NOCTTY);
-    if (null < 0) fault("boot", "/dev/null: %s", strerror(errno));
+    if (null < 0) fault(E_TEMPLATE_BUILD, "/dev/null: %s", strerror(errno));
     dup2(null, 0);
     dup2(console < 0 ? null : console, 1);
     dup2(console < 0 ? null : console, 2);
@@ -49,11 +49,11 @@ void leave_initramfs(void) {
         char target[32] = "/agent";
         strcat(target, moved[i]);
         if (mkdir(target, 0755) != 0 || mount(moved[i], target, NULL, MS_MOVE, NULL) != 0) {
-            fault("boot", "move %s: %s", moved[i], strerror(errno));
+            fault(E_TEMPLATE_BUILD, "move %s: %s", moved[i], strerror(errno));
         }
     }
     if (chdir("/agent") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0) {
-        fault("boot", "leave the initramfs: %s", strerror(errno));
+        fault(E_TEMPLATE_BUILD, "leave the initramfs: %s", strerror(errno));
     }
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) fault("boot", "private mounts: %s", strerror(errno));
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) fault(E_TEMPLATE_BUILD, "private mounts: %s", strerror(errno));
 }

@@ -64,7 +64,7 @@ void port_open(void) {
         if (open_named_port()) return;
         usleep(5000);
     }
-    fault("boot", "there is no port " PORT_NAME);
+    fault(E_TEMPLATE_BUILD, "there is no port " PORT_NAME);
 }
 
 int port_descriptor(void) {
@@ -116,7 +116,7 @@ bool port_take(struct frame *frame, const uint8_t **payload) {
     if (!in_header_read) {
         if (in_end - in_start < FRAME_HEADER_BYTES) return false;
         violation wrong = frame_read_header(&incoming, in + in_start, &in_frame);
-        if (wrong != NULL) fault("protocol", "frame: %s", wrong);
+        if (wrong != NULL) fault(E_CLONE_FAILED, "frame: %s", wrong);
         in_header_read = true;
     }
     if (in_end - in_start < FRAME_HEADER_BYTES + in_frame.length) return false;
@@ -126,7 +126,7 @@ bool port_take(struct frame *frame, const uint8_t **payload) {
     *payload = in + in_start + FRAME_HEADER_BYTES;
     if (frame->stream != 0) return true;
     violation wrong = message_check(frame->type, *payload, frame->length);
-    if (wrong != NULL) fault("protocol", "message 0x%02x: %s", frame->type, wrong);
+    if (wrong != NULL) fault(E_CLONE_FAILED, "message 0x%02x: %s", frame->type, wrong);
     return true;
 }
 
@@ -164,7 +164,7 @@ void port_send(uint8_t type, uint32_t stream, const void *payload, uint32_t leng
 }
 
 void port_send_message(uint8_t type, const struct writer *writer) {
-    if (writer->overflow) fault("agent", "message 0x%02x is too large", type);
+    if (writer->overflow) fault(E_CLONE_FAILED, "message 0x%02x is too large", type);
     port_send(type, 0, writer->bytes, writer->length);
 }
 

@@ -27,7 +27,7 @@ static void add(const char *format, ...) {
     va_start(arguments, format);
     int length = vsnprintf(fact, sizeof fact, format, arguments);
     va_end(arguments);
-    if (length < 0 || length >= (int)sizeof fact) fault("agent", "a fact is too long");
+    if (length < 0 || length >= (int)sizeof fact) fault(E_CLONE_FAILED, "a fact is too long");
     write_text_field(facts, 1, fact);
 }
 
@@ -35,8 +35,8 @@ static void load(pid_t pid, const char *name) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
     ssize_t length = read_text(path, text, sizeof text);
-    if (length < 0) fault("agent", "%s: %s", path, strerror(errno));
-    if (length == sizeof text - 1) fault("agent", "%s is too long", path);
+    if (length < 0) fault(E_CLONE_FAILED, "%s: %s", path, strerror(errno));
+    if (length == sizeof text - 1) fault(E_CLONE_FAILED, "%s is too long", path);
 }
 
 /* ---- every thread's status --------------------------------------------------------------------------------------------- */
@@ -66,10 +66,10 @@ static char values[CREDENTIALS][VALUE_BYTES];
 /* One line's words, comma separated; of ids that are all equal, one. */
 static void read_value(const char *line, char *value) {
     const char *found = value_after(text, line);
-    if (found == NULL) fault("agent", "status has no %s", line);
+    if (found == NULL) fault(E_CLONE_FAILED, "status has no %s", line);
     size_t length = strcspn(found, "\n");
     while (length > 0 && (found[length - 1] == ' ' || found[length - 1] == '\t')) length--;
-    if (length >= VALUE_BYTES) fault("agent", "%s is too long", line);
+    if (length >= VALUE_BYTES) fault(E_CLONE_FAILED, "%s is too long", line);
     memcpy(value, found, length);
     value[length] = '\0';
     for (char *at = value; *at != '\0'; at++) {
@@ -96,17 +96,17 @@ static void add_credentials(pid_t pid) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     DIR *tasks = opendir(path);
-    if (tasks == NULL) fault("agent", "%s: %s", path, strerror(errno));
+    if (tasks == NULL) fault(E_CLONE_FAILED, "%s: %s", path, strerror(errno));
     unsigned count = 0;
     for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
         if (task->d_name[0] == '.') continue;
-        if (count == THREADS_MAX) fault("agent", "more than %u threads before the event", count);
+        if (count == THREADS_MAX) fault(E_CLONE_FAILED, "more than %u threads before the event", count);
         snprintf(path, sizeof path, "task/%.20s/status", task->d_name);
         load(pid, path);
         read_credentials(count++ == 0);
     }
     closedir(tasks);
-    if (count == 0) fault("agent", "the workload has no thread");
+    if (count == 0) fault(E_CLONE_FAILED, "the workload has no thread");
     for (size_t i = 0; i < CREDENTIALS; i++) add("%s=%s", credentials[i].fact, values[i]);
 }
 
@@ -115,7 +115,7 @@ static void add_credentials(pid_t pid) {
 static void add_cgroup_value(const char *name) {
     char path[96];
     snprintf(path, sizeof path, CGROUP_PATH "/%s", name);
-    if (read_text(path, text, sizeof text) < 0) fault("agent", "%s: %s", path, strerror(errno));
+    if (read_text(path, text, sizeof text) < 0) fault(E_CLONE_FAILED, "%s: %s", path, strerror(errno));
     text[strcspn(text, "\n")] = '\0';
     add("cgroup.%s=%.200s", name, text);
 }
@@ -126,7 +126,7 @@ static void add_cgroup_value(const char *name) {
  */
 static void add_membership(pid_t pid) {
     char only[32];
-    if (read_text(CGROUP_PATH "/cgroup.procs", text, sizeof text) < 0) fault("agent", "cgroup.procs: %s", strerror(errno));
+    if (read_text(CGROUP_PATH "/cgroup.procs", text, sizeof text) < 0) fault(E_CLONE_FAILED, "cgroup.procs: %s", strerror(errno));
     snprintf(only, sizeof only, "%d\n", pid);
     bool member = strcmp(text, only) == 0;
     load(pid, "cgroup");
@@ -136,7 +136,7 @@ static void add_membership(pid_t pid) {
 static void add_rlimit(const char *line, const char *fact) {
     char soft[32], hard[32];
     const char *found = value_after(text, line);
-    if (found == NULL || sscanf(found, "%31s %31s", soft, hard) != 2) fault("agent", "limits has no %s", line);
+    if (found == NULL || sscanf(found, "%31s %31s", soft, hard) != 2) fault(E_CLONE_FAILED, "limits has no %s", line);
     add("rlimit.%s=%s %s", fact, soft, hard);
 }
 
@@ -157,7 +157,7 @@ static void add_mount(char *line) {
     char *second = strstr(line, " - ");
     if (second == NULL || sscanf(line, "%*s %*s %*s %*s %255s %255s", point, options) != 2 ||
         sscanf(second, " - %63s %*s %255s", type, super) != 2) {
-        fault("agent", "a line of mountinfo has another form");
+        fault(E_CLONE_FAILED, "a line of mountinfo has another form");
     }
     /* How access times are kept is left out: it protects nothing. */
     bool read_only = has_option(options, "ro") || has_option(super, "ro");

@@ -29,7 +29,7 @@
 static void make_folder(const char *path, mode_t mode) {
     /* mkdir is subject to the umask, /tmp must not be. */
     if ((mkdir(path, mode) != 0 && errno != EEXIST) || chmod(path, mode) != 0) {
-        fault("prepare", "mkdir %s: %s", path, strerror(errno));
+        fault(E_TEMPLATE_BUILD, "mkdir %s: %s", path, strerror(errno));
     }
 }
 
@@ -42,7 +42,7 @@ static void mount_image(void) {
     make_folder(IMAGE_PATH, 0755);
     for (unsigned i = 0; access("/dev/vda", F_OK) != 0 && i < DEVICE_SECONDS_MAX * 200; i++) usleep(5000);
     if (mount("/dev/vda", IMAGE_PATH, "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0) {
-        fault("prepare", "base image: %s", strerror(errno));
+        fault(E_TEMPLATE_BUILD, "base image: %s", strerror(errno));
     }
 }
 
@@ -53,18 +53,18 @@ void make_root(uint64_t bytes) {
     make_folder(ROOT_PATH, 0755);
     scratch_options(options, sizeof options, bytes);
     if (mount("scratch", SCRATCH_PATH, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) {
-        fault("prepare", "scratch of %" PRIu64 " bytes: %s", bytes, strerror(errno));
+        fault(E_TEMPLATE_BUILD, "scratch of %" PRIu64 " bytes: %s", bytes, strerror(errno));
     }
     make_folder(SCRATCH_PATH "/upper", 0755);
     make_folder(SCRATCH_PATH "/work", 0755);
     make_folder(SCRATCH_PATH "/function", 0755);
     make_folder(SCRATCH_PATH "/tmp", 01777);
     make_folder(SCRATCH_PATH "/shm", 01777);
-    if (!make_text(BOOT_ID_PATH, "", 0444)) fault("prepare", "boot id: %s", strerror(errno));
+    if (!make_text(BOOT_ID_PATH, "", 0444)) fault(E_TEMPLATE_BUILD, "boot id: %s", strerror(errno));
 
     if (mount("overlay", ROOT_PATH, "overlay", MS_NOSUID | MS_NODEV,
               "lowerdir=" IMAGE_PATH ",upperdir=" SCRATCH_PATH "/upper,workdir=" SCRATCH_PATH "/work") != 0) {
-        fault("prepare", "overlay: %s", strerror(errno));
+        fault(E_TEMPLATE_BUILD, "overlay: %s", strerror(errno));
     }
     static const char *const folders[] = {"/dev", "/etc", "/function", "/proc"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
@@ -78,13 +78,13 @@ void resize_scratch(uint64_t bytes) {
     char options[128];
     scratch_options(options, sizeof options, bytes);
     if (mount(NULL, SCRATCH_PATH, NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options) != 0) {
-        fault("configure", "scratch of %" PRIu64 " bytes: %s", bytes, strerror(errno));
+        fault(E_CLONE_FAILED, "scratch of %" PRIu64 " bytes: %s", bytes, strerror(errno));
     }
 }
 
 uint64_t scratch_bytes(void) {
     struct statfs found;
-    if (statfs(SCRATCH_PATH, &found) != 0) fault("agent", "scratch: %s", strerror(errno));
+    if (statfs(SCRATCH_PATH, &found) != 0) fault(E_CLONE_FAILED, "scratch: %s", strerror(errno));
     return (uint64_t)found.f_blocks * (uint64_t)found.f_bsize;
 }
 

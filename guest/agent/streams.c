@@ -118,15 +118,15 @@ static void pump_out(struct outflow *flow) {
 }
 
 static void take_credit(struct outflow *flow, uint32_t bytes) {
-    if (bytes == 0 || bytes > STREAM_WINDOW_BYTES - flow->window) fault("protocol", "stream %u: credit", flow->stream);
+    if (bytes == 0 || bytes > STREAM_WINDOW_BYTES - flow->window) fault(E_CLONE_FAILED, "stream %u: credit", flow->stream);
     flow->window += bytes;
 }
 
 /* ---- in ---------------------------------------------------------------------------------------------------------------- */
 
 static void take_input(const uint8_t *bytes, uint32_t length) {
-    if (input.ended) fault("protocol", "stdin: after-end");
-    if (length > STREAM_WINDOW_BYTES - input.filled - input.ungranted) fault("protocol", "stdin: no-credit");
+    if (input.ended) fault(E_CLONE_FAILED, "stdin: after-end");
+    if (length > STREAM_WINDOW_BYTES - input.filled - input.ungranted) fault(E_CLONE_FAILED, "stdin: no-credit");
     input.received += length;
     if (input.pipe < 0) {
         /* Nobody reads it any more. */
@@ -143,9 +143,9 @@ static void take_input(const uint8_t *bytes, uint32_t length) {
 static void end_input(const uint8_t *payload) {
     struct end end;
     violation wrong = end_read(payload, &end);
-    if (wrong != NULL) fault("protocol", "stdin: %s", wrong);
-    if (input.ended) fault("protocol", "stdin: after-end");
-    if (end.total_bytes != input.received) fault("protocol", "stdin: end-total");
+    if (wrong != NULL) fault(E_CLONE_FAILED, "stdin: %s", wrong);
+    if (input.ended) fault(E_CLONE_FAILED, "stdin: after-end");
+    if (end.total_bytes != input.received) fault(E_CLONE_FAILED, "stdin: end-total");
     input.ended = true;
 }
 
@@ -182,7 +182,7 @@ static void take_frames(void) {
         if (frame.type == DATA && frame.stream == STREAM_STDIN) take_input(payload, frame.length);
         else if (frame.type == END && frame.stream == STREAM_STDIN) end_input(payload);
         else if (frame.type == CREDIT) take_credit(&flows[frame.stream - STREAM_STDOUT], read_u32(payload));
-        else fault("protocol", "order: 0x%02x during the run", frame.type);
+        else fault(E_CLONE_FAILED, "order: 0x%02x during the run", frame.type);
     }
 }
 
@@ -222,7 +222,7 @@ static void send_ends(void) {
 
 /* How the workload ended by itself: that the agent killed a runtime after its result says nothing about it. */
 static struct ending judge(void) {
-    if (!await_exit(KILL_SECONDS_MAX * 1000)) fault("agent", "the workload does not end");
+    if (!await_exit(KILL_SECONDS_MAX * 1000)) fault(E_CLONE_FAILED, "the workload does not end");
     if (WIFEXITED(status)) return (struct ending){(uint64_t)WEXITSTATUS(status), 0};
     int number = WTERMSIG(status);
     if (killed && number == SIGKILL && read_usage().oom_kills == 0) return (struct ending){0, 0};

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Debian's nobody: owns no file and is not the workload, so the workload can neither signal nor trace the keeper. */
@@ -52,7 +54,7 @@ static bool hear(int pipe, struct trouble *trouble) {
 }
 
 static void make_pipe(int ends[2]) {
-    if (pipe2(ends, O_CLOEXEC) != 0) fault("agent", "pipe: %s", strerror(errno));
+    if (pipe2(ends, O_CLOEXEC) != 0) fault(E_CLONE_FAILED, "pipe: %s", strerror(errno));
 }
 
 static _Noreturn void keep_namespaces(int report) {
@@ -73,15 +75,15 @@ void make_namespaces(void) {
     struct trouble trouble;
     make_pipe(report);
     /* From here on every child of the agent is born into this namespace, the first one as its PID 1. */
-    if (unshare(CLONE_NEWPID) != 0) fault("prepare", "PID namespace: %s", strerror(errno));
+    if (unshare(CLONE_NEWPID) != 0) fault(E_TEMPLATE_BUILD, "PID namespace: %s", strerror(errno));
     pid_t pid = fork();
-    if (pid < 0) fault("prepare", "keeper: %s", strerror(errno));
+    if (pid < 0) fault(E_TEMPLATE_BUILD, "keeper: %s", strerror(errno));
     if (pid == 0) keep_namespaces(report[1]);
     close(report[1]);
-    if (hear(report[0], &trouble)) fault("prepare", "%s: %s", trouble.what, strerror(trouble.error));
+    if (hear(report[0], &trouble)) fault(E_TEMPLATE_BUILD, "%s: %s", trouble.what, strerror(trouble.error));
     close(report[0]);
     keeper = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (keeper < 0) fault("prepare", "keeper: %s", strerror(errno));
+    if (keeper < 0) fault(E_TEMPLATE_BUILD, "keeper: %s", strerror(errno));
 }
 
 /* ---- the workload's side of the fork ----------------------------------------------------------------------------------- */
@@ -156,7 +158,7 @@ static void set_nonblocking(int file) {
 static void await_hold(const struct workload *workload) {
     struct trouble trouble = {.error = 0, .what = "the process ended"};
     if (!hear(workload->report, &trouble) || trouble.error != 0) {
-        fault("exec", "%s: %s", trouble.what, strerror(trouble.error));
+        fault(E_CLONE_FAILED, "%s: %s", trouble.what, strerror(trouble.error));
     }
 }
 
@@ -171,7 +173,7 @@ void spawn_workload(const struct program *program, struct workload *workload) {
     if (program->runtime) make_pipe(out);
 
     pid_t pid = fork();
-    if (pid < 0) fault("agent", "workload: %s", strerror(errno));
+    if (pid < 0) fault(E_CLONE_FAILED, "workload: %s", strerror(errno));
     if (pid == 0) {
         const int theirs[4] = {input[0], output[1], out[1], err[1]};
         become_workload(program, theirs, hold[0], report[1]);
@@ -190,7 +192,7 @@ void spawn_workload(const struct program *program, struct workload *workload) {
         .hold = hold[1], .report = report[0],
         .runtime = program->runtime,
     };
-    if (workload->pidfd < 0) fault("agent", "workload: %s", strerror(errno));
+    if (workload->pidfd < 0) fault(E_CLONE_FAILED, "workload: %s", strerror(errno));
     /* Non-blocking for the agent alone: each end of a pipe has its own flags. */
     set_nonblocking(workload->input);
     set_nonblocking(workload->output);
@@ -202,12 +204,23 @@ void spawn_workload(const struct program *program, struct workload *workload) {
 
 void release_workload(struct workload *workload) {
     struct trouble trouble;
-    if (!workload->runtime && write(workload->hold, "", 1) != 1) fault("exec", "the held process is gone");
+    if (!workload->runtime && write(workload->hold, "", 1) != 1) fault(E_CLONE_FAILED, "the held process is gone");
     close(workload->hold);
-    if (hear(workload->report, &trouble)) fault("exec", "%s: %s", trouble.what, strerror(trouble.error));
+    if (hear(workload->report, &trouble)) fault(E_FUNCTION_LOAD, "%s: %s", trouble.what, strerror(trouble.error));
     close(workload->report);
 }
 
+void discard_workload(struct workload *workload) {
+    const int pipes[] = {workload->input, workload->output, workload->stdout_, workload->stderr_};
+    struct pollfd ended = {.fd = workload->pidfd, .events = POLLIN};
+    kill_cgroup();
+    if (poll(&ended, 1, KILL_SECONDS_MAX * 1000) <= 0 || waitpid(workload->pid, NULL, 0) != workload->pid) {
+        fault(E_CLONE_FAILED, "the runtime does not end");
+    }
+    close(workload->pidfd);
+    for (size_t i = 0; i < sizeof pipes / sizeof *pipes; i++) close(pipes[i]);
+}
+
 void limit_open_files(pid_t pid, uint64_t open_files) {
-    if (!set_limit(pid, RLIMIT_NOFILE, open_files)) fault("configure", "open files: %s", strerror(errno));
+    if (!set_limit(pid, RLIMIT_NOFILE, open_files)) fault(E_CLONE_FAILED, "open files: %s", strerror(errno));
 }

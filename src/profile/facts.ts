@@ -10,11 +10,15 @@ import type { Profile } from './profile.ts';
 
 const CAPABILITY_SETS = ['inheritable', 'permitted', 'effective', 'bounding', 'ambient'];
 
-/** Mounts that a workload sees, whatever its profile: guest/agent/mounts.c makes exactly these. */
+/** Mounts that a workload sees, whatever its profile: guest/agent/root.c makes exactly these. */
 const MOUNTS: readonly string[] = [
   'mount./=overlay nodev,nosuid,rw',
-  'mount./dev=tmpfs nodev,noexec,nosuid,ro',
-  'mount./proc=proc nodev,noexec,nosuid,rw',
+  'mount./dev=tmpfs noexec,nosuid,ro',
+  'mount./dev/shm=tmpfs nodev,noexec,nosuid,rw',
+  'mount./function=tmpfs nodev,nosuid,ro',
+  'mount./proc=proc nodev,noexec,nosuid,ro',
+  'mount./proc/kcore=tmpfs noexec,nosuid,ro',
+  'mount./proc/sys/kernel/random/boot_id=tmpfs nodev,noexec,nosuid,ro',
   'mount./tmp=tmpfs nodev,nosuid,rw',
 ];
 
