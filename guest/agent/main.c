@@ -72,6 +72,14 @@ static void read_program(struct message message, uint16_t argv_tag, uint16_t env
     program.env = env;
 }
 
+/* What a runtime printed while it warmed up is not the log of any event. */
+static void drop_output(int pipe) {
+    char chunk[512];
+    ssize_t got;
+    do got = read(pipe, chunk, sizeof chunk);
+    while (got > 0);
+}
+
 /* A runtime says "ready\n" on its result pipe, once. */
 static void await_ready(void) {
     static const char expected[] = "ready\n";
@@ -91,6 +99,8 @@ static void await_ready(void) {
         length += (size_t)got;
     }
     if (strcmp(said, expected) != 0) fault(E_TEMPLATE_BUILD, "the runtime said something else than ready");
+    drop_output(workload.stdout_);
+    drop_output(workload.stderr_);
 }
 
 static void prepare(void) {

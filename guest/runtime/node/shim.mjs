@@ -1,0 +1,239 @@
+/**
+ * The Node runtime of a clone. It starts in the template, loads and runs through everything that an event will need,
+ * says "ready" on fd 4 and waits for fd 3. Then it is part of the template's memory. In a clone the wait ends: randomness
+ * is renewed, the customer's handler is loaded and called, and its result leaves on fd 4. docs/FORMATS.md, "Runtime
+ * channel", has the format.
+ */
+import { closeSync, readSync, writeSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import util from 'node:util';
+import vm from 'node:vm';
+import { renewRandomness } from './random.mjs';
+
+const REQUEST_FD = 3;
+const RESULT_FD = 4;
+const CHUNK_BYTES = 65_536;
+/** Error text is for people: what is beyond this is cut, UTF-16 units. */
+const STACK_UNITS_MAX = 16_384;
+const CAUSES_MAX = 5;
+
+const own = new URL('.', import.meta.url).href;
+const rethrow = new vm.Script('throw mayflyError');
+let answered = false;
+
+// ---- fd 3 and fd 4 -------------------------------------------------------------------------------------------------------
+
+/** Everything until end of file; waits for the first byte as long as it takes. */
+function readRequest() {
+  const chunks = [];
+  for (;;) {
+    const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+    const length = readSync(REQUEST_FD, chunk, 0, CHUNK_BYTES, null);
+    if (length === 0) break;
+    chunks.push(chunk.subarray(0, length));
+  }
+  closeSync(REQUEST_FD);
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+}
+
+function parseRequest(bytes) {
+  const lineEnd = bytes.indexOf(0x0a);
+  const { handler, context } = JSON.parse(bytes.toString('utf8', 0, lineEnd));
+  return { handler, context, event: JSON.parse(bytes.toString('utf8', lineEnd + 1)) };
+}
+
+function writeAll(text) {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += writeSync(RESULT_FD, bytes, at);
+}
+
+/** The answer leaves once; the agent ends the process as soon as fd 4 is closed. */
+function answer(text) {
+  if (answered) return;
+  answered = true;
+  writeAll(text);
+  closeSync(RESULT_FD);
+  process.reallyExit(0);
+}
+
+// ---- the call ------------------------------------------------------------------------------------------------------------
+
+/** An error with the phase it belongs to. */
+class Failure {
+  constructor(phase, error) {
+    this.phase = phase;
+    this.error = error;
+  }
+}
+
+async function respond({ handler: path, context, event }) {
+  try {
+    const handler = await load(path);
+    const value = await call(handler, event, context);
+    return `{"ok":true,"value":${encode(value)}}`;
+  } catch (failure) {
+    return describe(failure);
+  }
+}
+
+async function load(path) {
+  try {
+    const module = await import(pathToFileURL(path).href);
+    for (const candidate of [module.default, module.handler, module.default?.handler, module.default?.default]) {
+      if (typeof candidate === 'function') return candidate;
+    }
+    const exported = Object.keys(module).join(', ') || 'nothing';
+    throw new TypeError(
+      `${path} exports no function (it exports ${exported}): write \`export default\`, \`export const handler\` or \`module.exports\``,
+    );
+  } catch (error) {
+    throw new Failure('load', error);
+  }
+}
+
+async function call(handler, event, { runId, deadlineMillis, memoryBytes, image }) {
+  const context = {
+    runId,
+    deadlineMillis,
+    memoryBytes,
+    image,
+    getRemainingTimeMillis: () => Math.max(0, deadlineMillis - Date.now()),
+  };
+  try {
+    return await handler(event, context);
+  } catch (error) {
+    throw new Failure('call', error);
+  }
+}
+
+function encode(value) {
+  if (value === undefined) return 'null';
+  try {
+    const text = JSON.stringify(value);
+    if (text === undefined) throw new TypeError(`a ${typeof value} cannot be a result`);
+    return text;
+  } catch (error) {
+    throw new Failure('result', error);
+  }
+}
+
+// ---- errors --------------------------------------------------------------------------------------------------------------
+
+function describe({ phase, error }) {
+  return JSON.stringify({ ok: false, phase, error: isError(error) ? errorOf(error, phase) : strayOf(error) });
+}
+
+function errorOf(error, phase) {
+  return {
+    name: text(() => error.name) ?? 'Error',
+    message: withoutImporter(text(() => error.message) ?? ''),
+    stack: stack(error, phase),
+    code: text(() => error.code),
+  };
+}
+
+function strayOf(thrown) {
+  const shown = text(() => util.inspect(thrown)) ?? 'Something';
+  return { name: 'Error', message: `${shown} was thrown, which is no Error`, stack: '' };
+}
+
+/** Also of another realm (vm contexts). */
+function isError(thrown) {
+  return util.types.isNativeError(thrown) || thrown instanceof Error;
+}
+
+/** Properties of a thrown object are the customer's code: they may throw again or be anything. */
+function text(read) {
+  try {
+    const value = read();
+    return value === undefined || value === null ? undefined : String(value).slice(0, STACK_UNITS_MAX);
+  } catch {
+    return undefined;
+  }
+}
+
+/** That this file imported the handler is of no interest. */
+function withoutImporter(said) {
+  return said.replace(` imported from ${new URL(import.meta.url).pathname}`, '');
+}
+
+function stack(error, phase) {
+  if (phase === 'load' && error instanceof SyntaxError) locate(error);
+  let all = '';
+  let cause = error;
+  for (let depth = 0; depth < CAUSES_MAX && isError(cause); depth++) {
+    const lines = (text(() => cause.stack) ?? '').split('\n').filter((line) => !isForeignFrame(line));
+    all += `${depth === 0 ? '' : '\nCaused by: '}${lines.join('\n')}`;
+    const inner = cause;
+    cause = undefined;
+    try {
+      cause = inner.cause;
+    } catch {}
+  }
+  return withoutImporter(all).slice(0, STACK_UNITS_MAX);
+}
+
+/** Frames of this file and of Node's internals say nothing about the customer's code. */
+function isForeignFrame(line) {
+  return /^ {4}at /.test(line) && (line.includes(own) || line.includes('node:internal/') || line.includes('node:diagnostics_channel'));
+}
+
+/**
+ * Node knows file, line and column of a syntax error in an ES module, but keeps them in a private property that it only
+ * prints when it dies. A script that rethrows the error makes it put them into the stack.
+ */
+function locate(error) {
+  globalThis.mayflyError = error;
+  try {
+    rethrow.runInThisContext({ displayErrors: true });
+  } catch {
+    // The same error, with its location.
+  } finally {
+    delete globalThis.mayflyError;
+  }
+}
+
+// ---- life ----------------------------------------------------------------------------------------------------------------
+
+function listenForStrays() {
+  process.on('uncaughtException', (error) => answer(describe(new Failure('call', error))));
+  process.on('unhandledRejection', (error) => answer(describe(new Failure('call', error))));
+  process.on('beforeExit', () => {
+    const error = new Error('The handler returned a promise that nothing is left to settle.');
+    error.stack = '';
+    answer(describe(new Failure('call', error)));
+  });
+}
+
+/**
+ * Everything that the real event will do is done once before: what was compiled and loaded by then is in the template.
+ * What it prints, the agent drops.
+ */
+async function warmUp() {
+  const context = { runId: 'warm', deadlineMillis: Date.now() + 1000, memoryBytes: 1, image: 'node' };
+  for (const name of ['warm.mjs', 'warm.cjs', 'missing.mjs']) {
+    const handler = new URL(name, own).pathname;
+    const request = `${JSON.stringify({ handler, context })}\n{"specversion":"1.0","id":"1","data":{"a":[1,"b",null]}}`;
+    Buffer.from(await respond(parseRequest(Buffer.from(request))));
+  }
+  console.log('');
+  console.error('');
+}
+
+async function main() {
+  await warmUp();
+  writeAll('ready\n');
+  const bytes = readRequest();
+  // ---- In a clone from here on. ----
+  try {
+    renewRandomness();
+  } catch (error) {
+    answer(describe(new Failure('renew', error)));
+  }
+  listenForStrays();
+  // Timers count from the time of the event loop's last turn, which was in the template.
+  await new Promise(setImmediate);
+  answer(await respond(parseRequest(bytes)));
+}
+
+main();
