@@ -1,7 +1,7 @@
 /**
  * Command line of set-up and the only file of it that reads the environment and the clock.
  *
- *   node scripts/setup.ts [--home DIR] [--only STEP,…] [--verify] [--rebuild] [--json]
+ *   node scripts/setup.ts [--home DIR] [--only STEP,…] [--verify] [--rebuild] [--prune] [--json]
  */
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -9,9 +9,9 @@ import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { asMayflyError, errorTable, MayflyError } from '../src/core/errors.ts';
 import type { Clock } from '../src/core/time.ts';
-import { lineProgress, liveProgress } from './setup/progress.ts';
+import { lineDisplay, liveDisplay } from './setup/progress.ts';
 import { setUp, stepNames } from './setup/setup.ts';
-import type { ShowStep } from './setup/setup.ts';
+import type { SetUpDisplay } from './setup/setup.ts';
 
 const root = resolve(dirname(import.meta.filename), '..');
 
@@ -33,26 +33,28 @@ async function main(): Promise<void> {
   const interrupt = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort());
   const began = clock.now();
-  const home = resolve(options.home ?? process.env['MAYFLY_HOME'] ?? join(homedir(), '.mayfly'));
+  const home = resolve(options.home ?? process.env.MAYFLY_HOME ?? join(homedir(), '.mayfly'));
   const reports = await setUp(
     {
       root, home, clock,
       signal: interrupt.signal,
       euid: process.geteuid?.() ?? -1,
       execPath: process.execPath,
+      interactive: process.stdin.isTTY && process.stdout.isTTY,
       verify: options.verify,
       rebuild: options.rebuild,
+      prune: options.prune,
       ...(options.only === undefined ? {} : { only: options.only.split(',') }),
     },
-    progress(options.json),
+    display(options.json),
   );
   if (options.json) process.stdout.write(`${JSON.stringify({ home, steps: reports }, null, 2)}\n`);
   else process.stdout.write(`Mayfly is set up in ${home} (${((clock.now() - began) / 1000).toFixed(1)} s).\n`);
 }
 
-function progress(json: boolean): ShowStep {
-  if (json || !process.stdout.isTTY) return lineProgress((line) => process.stderr.write(`${line}\n`));
-  return liveProgress();
+function display(json: boolean): SetUpDisplay {
+  const write = (line: string): void => void process.stderr.write(`${line}\n`);
+  return json || !process.stdout.isTTY ? lineDisplay(write) : liveDisplay(write);
 }
 
 interface Options {
@@ -60,6 +62,7 @@ interface Options {
   readonly json: boolean;
   readonly verify: boolean;
   readonly rebuild: boolean;
+  readonly prune: boolean;
   readonly home: string | undefined;
   readonly only: string | undefined;
 }
@@ -72,6 +75,7 @@ function parse(): Options {
         json: { type: 'boolean', default: false },
         verify: { type: 'boolean', default: false },
         rebuild: { type: 'boolean', default: false },
+        prune: { type: 'boolean', default: false },
         home: { type: 'string' },
         only: { type: 'string' },
       },
@@ -92,6 +96,7 @@ Installs and builds what Mayfly needs; does nothing when all is there.
   --only STEP,…   only these steps: ${steps.join(', ')}
   --verify        read every artefact completely and build damaged ones again
   --rebuild       build again also what is current, from the newest packages
+  --prune         remove artefacts that nothing uses any more; while no mayfly is running
   --json          a report on stdout, progress on stderr`;
 }
 

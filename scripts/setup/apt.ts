@@ -66,8 +66,8 @@ export function openApt({ cache, asRoot, signal }: AptOptions): Apt {
 
   return {
     async closure(roots, without, say) {
-      const flags = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map((what) => `--no-${what}`);
-      const text = await ask(['apt-cache', 'depends', '--recurse', ...flags, ...roots], say);
+      const others = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map((it) => `--no-${it}`);
+      const text = await ask(['apt-cache', 'depends', '--recurse', ...others, ...roots], say);
       return closureOf(parseDepends(text), roots, without);
     },
     async fetch(names, say) {
@@ -84,7 +84,8 @@ export function openApt({ cache, asRoot, signal }: AptOptions): Apt {
         const halves = join(packages, 'half');
         await rm(halves, { recursive: true, force: true });
         await mkdir(halves);
-        await ask(['apt-get', 'download', ...missing.map((file) => `${file.name}=${file.version}`)], say, { cwd: halves });
+        const exact = missing.map((file) => `${file.name}=${file.version}`);
+        await ask(['apt-get', 'download', ...exact], say, { cwd: halves });
         for (const file of missing) {
           const { digest } = await digestFile(join(halves, file.file));
           if (digest !== file.digest) throw new MayflyError('E_ARTEFACT_CORRUPT', `${file.file} came as ${digest}`);
@@ -107,8 +108,8 @@ export async function unpack(
   await pipe(
     ['dpkg-deb', '--fsys-tarfile', deb.file],
     [
-      'tar', '--extract', '--directory', folder, '--keep-directory-symlink', '--no-same-owner', '--preserve-permissions',
-      '--warning=no-timestamp', '--wildcards', ...exclude.map((pattern) => `--exclude=${pattern}`),
+      'tar', '--extract', '--directory', folder, '--keep-directory-symlink', '--no-same-owner',
+      '--preserve-permissions', '--warning=no-timestamp', '--wildcards', ...exclude.map((pattern) => `--exclude=${pattern}`),
     ],
     signal,
   );
@@ -123,7 +124,7 @@ interface AptFile extends DebianPackage {
 export function parseUris(text: string): AptFile[] {
   const files: AptFile[] = [];
   for (const line of text.split('\n')) {
-    const found = /^'[^']*' (([^_ ]+)_([^_ ]+)_[^_ ]+\.deb) ([0-9]+) SHA256:([0-9a-f]{64})$/.exec(line);
+    const found = /^'[^']*' (([^_ /]+)_([^_ /]+)_[^_ /]+\.deb) ([0-9]+) SHA256:([0-9a-f]{64})$/.exec(line);
     if (found === null) continue;
     const [, file = '', name = '', version = '', bytes = '', hex = ''] = found;
     files.push({ name, version: decodeURIComponent(version), file, bytes: Number(bytes), digest: `sha256:${hex}` });
@@ -143,17 +144,17 @@ export function parseDepends(text: string): Graph {
   let virtual = false;
   for (const line of text.split('\n')) {
     const head = /^([^\s<]\S*)$/.exec(line);
-    const need = /^( |\|)*(?:Pre)?Depends: (<?)([^>\s]+)/.exec(line);
-    const provider = /^    (\S+)$/.exec(line);
+    const need = /^[ |]*(?:Pre)?Depends: (<?)([^>\s]+)/.exec(line);
+    const provider = /^ {4}(\S+)$/.exec(line);
     if (head?.[1] !== undefined) {
       needs = [];
       graph.set(head[1], needs);
       decided = virtual = false;
-    } else if (need?.[3] !== undefined) {
+    } else if (need?.[2] !== undefined) {
       const open = !decided;
       decided = line.trimStart().startsWith('|');
-      virtual = open && need[2] === '<';
-      if (open && !virtual) needs.push(need[3]);
+      virtual = open && need[1] === '<';
+      if (open && !virtual) needs.push(need[2]);
     } else if (provider?.[1] !== undefined && virtual) {
       needs.push(provider[1]);
       virtual = false;

@@ -9,8 +9,9 @@ const TAIL_LETTERS = 2_000;
 
 export interface CommandOptions {
   readonly cwd?: string;
-  /** Added to the environment of set-up, which is the caller's. */
+  /** Added to the environment, which is the caller's. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Ends the program with SIGTERM. */
   readonly signal?: AbortSignal;
   /** Called with each line of stdout: progress of long programs. */
   readonly line?: (text: string) => void;
@@ -31,19 +32,14 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
 
 /** The same without judging the exit status. */
 export async function attempt(argv: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-  const [program = '', ...args] = argv;
+  const { cwd, env = {}, signal } = options;
   return await new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      cwd: options.cwd,
-      env: { ...globalThis.process.env, LC_ALL: 'C', ...options.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      signal: options.signal,
-    });
+    const child = spawn('env', inEnglish(argv, env), { cwd, stdio: ['ignore', 'pipe', 'pipe'], signal });
     const stdout = collect(child.stdout, options.line);
     const stderr = collect(child.stderr, undefined);
-    child.once('error', (cause) => reject(unusable(argv, cause, options.signal)));
-    child.once('close', (status, signal) => {
-      if (status === null) reject(failure(argv, `signal ${signal}`, stderr()));
+    child.once('error', (cause) => reject(unusable(argv, cause, signal)));
+    child.once('close', (status, killedBy) => {
+      if (status === null) reject(failure(argv, `signal ${killedBy}`, stderr()));
       else resolve({ status, stdout: stdout(), stderr: stderr() });
     });
   });
@@ -51,11 +47,8 @@ export async function attempt(argv: readonly string[], options: CommandOptions =
 
 /** Two programs, the first one's stdout being the second one's stdin. */
 export async function pipe(from: readonly string[], to: readonly string[], signal?: AbortSignal): Promise<void> {
-  const [fromProgram = '', ...fromArgs] = from;
-  const [toProgram = '', ...toArgs] = to;
-  const env = { ...globalThis.process.env, LC_ALL: 'C' };
-  const source = spawn(fromProgram, fromArgs, { env, stdio: ['ignore', 'pipe', 'pipe'], signal });
-  const sink = spawn(toProgram, toArgs, { env, stdio: [source.stdout, 'ignore', 'pipe'], signal });
+  const source = spawn('env', inEnglish(from), { stdio: ['ignore', 'pipe', 'pipe'], signal });
+  const sink = spawn('env', inEnglish(to), { stdio: [source.stdout, 'ignore', 'pipe'], signal });
   // The sink has its own copy of the descriptor; ours would keep the source from noticing that the sink is gone.
   source.stdout.destroy();
   const ends = [{ child: source, argv: from }, { child: sink, argv: to }].map(
@@ -71,6 +64,11 @@ export async function pipe(from: readonly string[], to: readonly string[], signa
   );
   const failed = (await Promise.allSettled(ends)).find((end) => end.status === 'rejected');
   if (failed !== undefined) throw failed.reason;
+}
+
+/** Arguments of env(1), which becomes the program itself: their output is parsed, so it must not be translated. */
+function inEnglish(argv: readonly string[], env: Readonly<Record<string, string>> = {}): string[] {
+  return [...Object.entries({ LC_ALL: 'C', ...env }).map(([name, value]) => `${name}=${value}`), ...argv];
 }
 
 function collect(stream: NodeJS.ReadableStream, line: ((text: string) => void) | undefined): () => string {

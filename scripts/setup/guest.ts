@@ -57,7 +57,7 @@ export const initramfsStep: Step = {
     const file = join(workshop.scratch, 'initramfs');
     await mkdir(workshop.scratch, { recursive: true });
     await writeFile(file, content);
-    const meta = { agent: agent.digest, kernel: modules.meta['release'] };
+    const meta = { agent: agent.digest, kernel: modules.meta.release };
     await workshop.store.put({ name: 'initramfs', file, inputs, madeAt: workshop.now(), meta });
   },
 };

@@ -3,11 +3,11 @@
  * no file belongs to anybody but root, nothing is set-uid, and the same packages give the same bytes.
  */
 import { chmod, copyFile, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { IMAGE_PREFIX } from '../../src/image/repository.ts';
 import { unpack } from './apt.ts';
 import type { Apt } from './apt.ts';
-import { attempt, run } from './command.ts';
+import { run } from './command.ts';
 import { RECIPES } from './recipe.ts';
 import type { Recipe } from './recipe.ts';
 import { inputsOf } from './workshop.ts';
@@ -21,7 +21,8 @@ const UUID = '00000000-0000-4000-8000-000000000000';
 
 const EXCLUDE = [
   './usr/share/doc', './usr/share/man', './usr/share/info', './usr/share/locale', './usr/share/lintian',
-  './usr/share/bug', './usr/share/applications', './usr/share/pixmaps', './usr/share/doc-base', './usr/share/bash-completion',
+  './usr/share/bug', './usr/share/applications', './usr/share/pixmaps', './usr/share/doc-base',
+  './usr/share/bash-completion', './usr/share/binfmts', './usr/share/initramfs-tools', './usr/lib/valgrind',
   './etc/init.d', './etc/cron*', './etc/logrotate.d', './usr/lib/systemd', './lib/systemd', './var/*',
   './usr/lib/x86_64-linux-gnu/gconv', './usr/lib/x86_64-linux-gnu/perl*',
 ];
@@ -32,8 +33,10 @@ export function imageStep(recipe: Recipe, apt: Apt): Step {
     name,
     title: `Base image ${recipe.name}`,
     makes: [name],
-    async inputs({ root, nodeBinary }) {
-      const node = recipe.add.includes('node') ? { version: process.version, bytes: (await stat(nodeBinary)).size } : null;
+    async inputs(workshop) {
+      const { root, nodeBinary } = workshop;
+      const bytes = (await stat(nodeBinary)).size;
+      const node = recipe.add.includes('node') ? { version: await nodeVersion(workshop), bytes } : null;
       const shims = await shimSources(root, recipe);
       return await inputsOf(root, { node }, ['scripts/setup/image.ts', `${RECIPES}/${recipe.name}.json`, ...shims]);
     },
@@ -50,7 +53,7 @@ export function imageStep(recipe: Recipe, apt: Apt): Step {
       await writeIdentity(folder);
       await linkApplets(folder, signal);
       await bundleCertificates(folder);
-      await installShims(workshop, recipe, folder);
+      await installShim(workshop, recipe, folder);
       if (recipe.add.includes('node')) await addNode(workshop, folder, say);
       if (recipe.add.includes('bytecode')) await compileBytecode(workshop, folder, say);
       await dropPrivileges(folder);
@@ -61,8 +64,10 @@ export function imageStep(recipe: Recipe, apt: Apt): Step {
       const meta = {
         description: recipe.description,
         runtime: recipe.runtime,
-        packages: packages.map((deb) => `${deb.name}=${deb.version}`),
-        node: recipe.add.includes('node') ? process.version : null,
+        packages: [
+          ...packages.map((deb) => `${deb.name}=${deb.version}`),
+          ...(recipe.add.includes('node') ? [`node=${await nodeVersion(workshop)}`] : []),
+        ],
       };
       await store.put({ name, file, inputs, madeAt: now(), meta });
       await rm(folder, { recursive: true, force: true });
@@ -120,38 +125,39 @@ async function bundleCertificates(folder: string): Promise<void> {
 }
 
 const RUNTIME = 'guest/runtime';
-/** Native part of the Node shim: renews the randomness that a template's process carries. */
-const RENEW = `${RUNTIME}/node/renew.c`;
 
-async function shimSources(root: string, recipe: Recipe): Promise<string[]> {
-  const shims = recipe.shim.map((file) => `${RUNTIME}/${file}`);
-  return recipe.add.includes('node') && (await exists(join(root, RENEW))) ? [...shims, RENEW] : shims;
+/** The shim's files, relative to the checkout. */
+async function shimSources(root: string, { shim }: Recipe): Promise<string[]> {
+  if (shim === null) return [];
+  const entries = await readdir(join(root, RUNTIME, shim), { withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('.'));
+  return files.map(({ name }) => join(RUNTIME, shim, name)).sort();
 }
 
-async function installShims({ root }: Workshop, recipe: Recipe, folder: string): Promise<void> {
-  for (const file of recipe.shim) {
-    const name = file.slice(file.lastIndexOf('/') + 1);
-    const target = join(folder, 'usr/lib/mayfly', name);
-    await copyFile(join(root, RUNTIME, file), target);
+/** C sources are the native part of the Node shim: it renews the randomness that a template's process carries. */
+async function installShim({ root, signal }: Workshop, recipe: Recipe, folder: string): Promise<void> {
+  for (const source of await shimSources(root, recipe)) {
+    const target = join(folder, 'usr/lib/mayfly', basename(source).replace(/\.c$/, '.node'));
+    if (source.endsWith('.c')) await run(['gcc', ...ADDON_FLAGS, '-o', target, source], { cwd: root, signal });
+    else await copyFile(join(root, source), target);
     await chmod(target, 0o444);
   }
 }
 
-async function addNode({ root, nodeBinary, signal }: Workshop, folder: string, say: Say): Promise<void> {
-  say(`adding Node ${process.version}`);
+const ADDON_FLAGS = [
+  '-shared', '-fPIC', '-O2', '-s', '-std=gnu11', '-Wall', '-Wextra', '-Werror',
+  '-Wl,--build-id=none', '-Wl,-z,relro', '-Wl,-z,now',
+];
+
+async function nodeVersion({ nodeBinary, signal }: Workshop): Promise<string> {
+  return (await run([nodeBinary, '--version'], { signal })).trim();
+}
+
+async function addNode({ nodeBinary, signal }: Workshop, folder: string, say: Say): Promise<void> {
+  say('adding Node');
   const node = join(folder, 'usr/bin/node');
   await run(['strip', '-o', node, nodeBinary], { signal });
   await chmod(node, 0o755);
-  if (!(await exists(join(root, RENEW)))) return;
-  const addon = join(folder, 'usr/lib/mayfly/renew.node');
-  await run(
-    [
-      'gcc', '-shared', '-fPIC', '-O2', '-s', '-std=gnu11', '-Wall', '-Wextra', '-Werror', `-ffile-prefix-map=${root}=.`,
-      '-Wl,--build-id=none', '-Wl,-z,relro', '-Wl,-z,now', '-o', addon, RENEW,
-    ],
-    { cwd: root, signal },
-  );
-  await chmod(addon, 0o444);
 }
 
 /** Bytecode that Python believes without looking at the source: the image never changes, and imports cost half. */
@@ -164,7 +170,7 @@ async function compileBytecode({ signal }: Workshop, folder: string, say: Say): 
   const flags = ['-q', '-j1', '--invalidation-mode', 'unchecked-hash', '-s', folder, '-p', '/'];
   const libraries = (await readdir(join(folder, 'usr/lib'))).filter((name) => /^python3/.test(name));
   const targets = [...libraries, 'mayfly'].map((name) => join(folder, 'usr/lib', name));
-  await attempt([...python, '-S', '-m', 'compileall', ...flags, ...targets], { env, signal });
+  await run([...python, '-S', '-m', 'compileall', ...flags, ...targets], { env, signal });
 }
 
 /** Set-uid programs have no place where a function starts with no privileges and must not gain any. */
@@ -175,8 +181,4 @@ async function dropPrivileges(folder: string): Promise<void> {
     const { mode } = await stat(path);
     if ((mode & 0o6000) !== 0) await chmod(path, mode & 0o777);
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined)) !== undefined;
 }

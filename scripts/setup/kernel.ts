@@ -17,13 +17,14 @@ import type { Step, Workshop } from './workshop.ts';
 /** Depends on the package of the current kernel and contains nothing itself. */
 const META_PACKAGE = 'linux-image-cloud-amd64';
 
+const SOURCES = ['scripts/setup/kernel.ts', 'scripts/setup/modules.ts', 'scripts/setup/cpio.ts'];
+
 export function kernelStep(apt: Apt): Step {
   return {
     name: 'kernel',
     title: 'Guest kernel',
     makes: ['kernel', 'modules'],
-    inputs: ({ root }) =>
-      inputsOf(root, { package: META_PACKAGE }, ['scripts/setup/kernel.ts', 'scripts/setup/modules.ts', 'scripts/setup/cpio.ts']),
+    inputs: ({ root }) => inputsOf(root, { package: META_PACKAGE }, SOURCES),
     async build(workshop, inputs, say) {
       const { store, scratch, signal } = workshop;
       const closure = await apt.closure([META_PACKAGE], [], say);

@@ -4,7 +4,9 @@
 export const bootModules = ['virtio_pci', 'virtio_console', 'virtio_blk', 'erofs', 'overlay'] as const;
 
 /** What the guest's redirect of all network traffic needs; loaded only by templates that have it. */
-export const networkModules = ['nf_tables', 'nft_chain_nat', 'nft_nat', 'nft_redir', 'nft_ct', 'nft_reject_inet'] as const;
+export const networkModules = [
+  'nf_tables', 'nft_chain_nat', 'nft_nat', 'nft_redir', 'nft_ct', 'nft_reject_inet',
+] as const;
 
 /** Names of the modules that a module needs, from its `.modinfo` section. */
 export function dependenciesOf(module: Buffer): string[] {

@@ -1,4 +1,5 @@
 /** System packages that Mayfly runs and builds with, and how they get here. */
+import { spawn } from 'node:child_process';
 import { MayflyError } from '../../src/core/errors.ts';
 import { attempt, run } from './command.ts';
 import type { Say } from './workshop.ts';
@@ -19,9 +20,13 @@ export const systemPackages: readonly (readonly [name: string, use: string])[] =
 export async function missingPackages(signal: AbortSignal): Promise<string[]> {
   const names = systemPackages.map(([name]) => name);
   // Exit status 1: some are unknown to dpkg, which is an answer.
-  const { stdout } = await attempt(['dpkg-query', '--show', '--showformat', '${Package} ${db:Status-Status}\n', ...names], {
-    signal,
-  });
+  const format = `\${Package} \${db:Status-Status}\n`;
+  const { status, stdout } = await attempt(['dpkg-query', '--show', '--showformat', format, ...names], { signal });
+  if (status > 1) {
+    throw new MayflyError('E_SETUP_MISSING', 'Set-up builds from packages of Debian, and this system has no dpkg.', {
+      remedy: 'Run it on Debian 12, also in a virtual machine or a container.',
+    });
+  }
   return notInstalled(names, stdout);
 }
 
@@ -38,8 +43,16 @@ export function notInstalled(names: readonly string[], report: string): string[]
 /** How to run a program as root: a prefix for its arguments, empty for root itself; undefined when there is no way. */
 export async function rootCommand(euid: number, signal: AbortSignal): Promise<readonly string[] | undefined> {
   if (euid === 0) return [];
-  const quiet = await attempt(['sudo', '-n', 'true'], { signal }).catch(() => undefined);
-  return quiet?.status === 0 ? ['sudo', '-n'] : undefined;
+  const { status } = await attempt(['sudo', '-n', 'true'], { signal });
+  return status === 0 ? ['sudo', '-n'] : undefined;
+}
+
+/** Lets sudo ask for a password, which it then remembers. What the person answers, `rootCommand` finds out. */
+export async function askForRoot(missing: readonly string[], note: (text: string) => void): Promise<void> {
+  note(`To install ${missing.join(', ')}, sudo may ask for your password.`);
+  await new Promise<void>((resolve) => {
+    spawn('sudo', ['-v'], { stdio: 'inherit' }).once('error', () => resolve()).once('close', () => resolve());
+  });
 }
 
 /** Rejects with E_PACKAGES_MISSING when there is no root. */
@@ -50,18 +63,20 @@ export async function installPackages(
   say: Say,
 ): Promise<void> {
   if (asRoot === undefined) throw packagesMissing(missing);
-  const env = ['env', 'DEBIAN_FRONTEND=noninteractive'];
-  const install = [...asRoot, ...env, 'apt-get', 'install', '--yes', '--no-install-recommends', ...missing];
+  const wait = ['-o', 'DPkg::Lock::Timeout=120'];
+  const apt = ['env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', 'install', '--yes', '--no-install-recommends'];
+  const install = [...asRoot, ...apt, ...wait, ...missing];
   say(`installing ${missing.join(', ')}`);
   const line = (text: string): void => {
     if (/^(Get|Unpacking|Setting up)/.test(text)) say(text.slice(0, 80));
   };
-  const first = await attempt(install, { signal, line });
+  // Without `signal`: apt-get sees Ctrl-C itself, and killed otherwise it would leave packages half installed.
+  const first = await attempt(install, { line });
   if (first.status === 0) return;
   // Lists that are missing or old: the only failure that is worth a second try.
   say('refreshing the list of packages');
   await attempt([...asRoot, 'apt-get', 'update'], { signal });
-  await run(install, { signal, line });
+  await run(install, { line });
 }
 
 export function packagesMissing(missing: readonly string[]): MayflyError {

@@ -13,10 +13,10 @@ export interface Recipe {
   readonly without: readonly string[];
   /** Paths that are left out, tar patterns that begin with `./`. */
   readonly exclude: readonly string[];
-  /** `node`: the Node that Mayfly itself runs on, and the native part of its shim. */
+  /** `node`: the Node that Mayfly itself runs on. `bytecode`: Python modules are compiled ahead. */
   readonly add: readonly ('node' | 'bytecode')[];
-  /** Files of guest/runtime that go to /usr/lib/mayfly. */
-  readonly shim: readonly string[];
+  /** Folder of guest/runtime that goes to /usr/lib/mayfly, its C sources as Node addons; null when there is none. */
+  readonly shim: string | null;
   /** Warm language runtime; null when the image only runs executables. */
   readonly runtime: { readonly argv: readonly string[]; readonly env: readonly string[] } | null;
 }
@@ -42,12 +42,14 @@ export function parseRecipe(text: string, file: string): Recipe {
   const given = Object.keys(value).sort().join(' ');
   if (given !== [...FIELDS].sort().join(' ')) throw new Error(`${file} has the fields ${given}`);
   const recipe = value as Recipe;
-  const lists = [recipe.packages, recipe.without, recipe.exclude, recipe.add, recipe.shim];
+  const lists = [recipe.packages, recipe.without, recipe.exclude, recipe.add];
   const runtime = recipe.runtime === null ? [] : [recipe.runtime.argv, recipe.runtime.env];
   for (const list of [...lists, ...runtime]) {
     const texts = Array.isArray(list) && list.every((item) => typeof item === 'string' && item !== '');
     if (!texts) throw new Error(`${file}: a list of texts is something else`);
   }
-  if (!/^[a-z][a-z0-9-]{0,30}$/.test(recipe.name)) throw new Error(`${file}: ${recipe.name} is no name for an image`);
+  const name = /^[a-z][a-z0-9-]{0,30}$/;
+  if (!name.test(recipe.name)) throw new Error(`${file}: ${recipe.name} is no name for an image`);
+  if (recipe.shim !== null && !name.test(recipe.shim)) throw new Error(`${file}: ${recipe.shim} is no shim`);
   return recipe;
 }

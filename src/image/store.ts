@@ -181,13 +181,13 @@ async function readRecord(path: string, name: string): Promise<Record | undefine
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
 
 function isRecord(value: unknown): value is Record {
-  if (!isObject(value) || !isObject(value['file']) || !isObject(value['meta'])) return false;
-  const texts = [value['name'], value['madeAt'], value['file']['inode'], value['file']['mtimeNanos']];
+  if (!isObject(value) || !isObject(value.file) || !isObject(value.meta)) return false;
+  const texts = [value.name, value.madeAt, value.file.inode, value.file.mtimeNanos];
   return (
-    value['artefactVersion'] === 1 &&
+    value.artefactVersion === 1 &&
     texts.every((text) => typeof text === 'string') &&
-    [value['digest'], value['inputs']].every((digest) => typeof digest === 'string' && DIGEST.test(digest)) &&
-    Number.isSafeInteger(value['bytes'])
+    [value.digest, value.inputs].every((digest) => typeof digest === 'string' && DIGEST.test(digest)) &&
+    Number.isSafeInteger(value.bytes)
   );
 }
 
