@@ -235,6 +235,9 @@ struct ending run_workload(struct workload *workload, const struct output_limits
     flows[0] = (struct outflow){workload->stdout_, STREAM_STDOUT, limits->stdout_bytes, 0, STREAM_WINDOW_BYTES, false};
     flows[1] = (struct outflow){workload->stderr_, STREAM_STDERR, limits->stderr_bytes, 0, STREAM_WINDOW_BYTES, false};
     flows[2] = (struct outflow){workload->output, STREAM_OUTPUT, limits->output_bytes, 0, STREAM_WINDOW_BYTES, false};
+    /* What came together with START is in the port's buffer already: no poll() would tell. */
+    take_frames();
+    pump_in();
     while (flowing()) turn();
     send_ends();
     return judge();
