@@ -67,15 +67,19 @@ export class RunningExecution {
     this.#stdinMillis = this.#elapsed();
   }
 
-  /** DATA has come; returns the credit to grant. Throws ProtocolError, and what the caller's callbacks throw. */
-  data(stream: number, payload: Buffer): number {
+  /** DATA has come. Throws ProtocolError, and what the caller's callbacks throw. */
+  data(stream: number, payload: Buffer): void {
     const inflow = this.#inflow(stream);
     inflow.receive(payload.length);
     this.#firstDataMillis ??= this.#elapsed();
     if (inflow === this.#output) this.#result.append(payload);
     else if (inflow === this.#stdout) this.#options.onStdout?.(payload);
     else this.#options.onStderr?.(payload);
-    return inflow.consume(payload.length);
+  }
+
+  /** The credit to grant on a stream now, 0 for none. What was received is used at once. */
+  takeCredit(stream: number): number {
+    return this.#inflow(stream).takeCredit();
   }
 
   end(stream: number, end: End): void {

@@ -69,6 +69,8 @@ export class Link {
     transport.on('end', this.#onEnd);
     transport.on('close', this.#onEnd);
     transport.on('data', this.#onData);
+    // A transport that somebody has paused does not flow again for a listener alone.
+    transport.resume();
     if (transport.destroyed || transport.readableEnded) queueMicrotask(this.#onEnd);
   }
 

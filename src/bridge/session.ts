@@ -115,7 +115,7 @@ export class Session {
       side: 'host',
       bounds: this.#bounds,
       onFrame: (frame) => this.#receive(frame),
-      onWritable: () => this.#guarded(() => this.#sender()?.pump()),
+      onWritable: () => this.#guarded(() => this.#onWritable()),
       onFailure: (failure) => this.#fail(failure),
     });
     this.#link.start();
@@ -214,8 +214,22 @@ export class Session {
   }
 
   #receiveData(stream: number, payload: Buffer): void {
-    const credit = this.#running(`DATA on stream ${stream}`).data(stream, payload);
+    const execution = this.#running(`DATA on stream ${stream}`);
+    execution.data(stream, payload);
+    this.#grant(execution, stream);
+  }
+
+  /** A guest that does not read gets no credit: it may fill its windows, and then it breaks the rules or waits. */
+  #grant(execution: RunningExecution, stream: number): void {
+    if (this.#link.congested) return;
+    const credit = execution.takeCredit(stream);
     if (credit > 0) this.#link.send(frameTypes.CREDIT, stream, encodeCredit(credit));
+  }
+
+  #onWritable(): void {
+    this.#sender()?.pump();
+    if (this.#execution === undefined) return;
+    for (const stream of [streams.stdout, streams.stderr, streams.output]) this.#grant(this.#execution, stream);
   }
 
   #receiveCredit(stream: number, bytes: number): void {

@@ -78,7 +78,6 @@ export class Inflow {
   readonly name: string;
   readonly #bytesMax: number;
   #window: number = limits.streamWindowBytes;
-  #consumed = 0;
   #bytes = 0;
   #end: End | undefined;
 
@@ -114,14 +113,12 @@ export class Inflow {
   }
 
   /**
-   * What was received has been used; returns the credit to grant now, 0 for none yet. Granting half a window at a time
-   * keeps the sender busy at the price of one CREDIT in two frames or less.
+   * The credit to grant now for what has been received and used, 0 for none. Granting half a window at a time keeps the
+   * sender busy at the price of one CREDIT in two frames or less.
    */
-  consume(length: number): number {
-    this.#consumed += length;
-    if (this.#consumed < limits.streamWindowBytes / 2) return 0;
-    const credit = this.#consumed;
-    this.#consumed = 0;
+  takeCredit(): number {
+    const credit = limits.streamWindowBytes - this.#window;
+    if (this.ended || credit < limits.streamWindowBytes / 2) return 0;
     this.#window += credit;
     return credit;
   }

@@ -145,7 +145,7 @@ test('Inflow: an honest sender is never refused and never starves', () => {
     for (const length of lengths) {
       assert.ok(length <= credit, 'starved');
       inflow.receive(length);
-      credit += inflow.consume(length) - length;
+      credit += inflow.takeCredit() - length;
       assert.ok(credit <= window);
     }
   }));

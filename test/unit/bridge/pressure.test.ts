@@ -66,13 +66,17 @@ test('what is sent regardless of congestion still has a bound', async () => {
   await assertFailed(rig, { code: 'E_GUEST_SILENT', reason: /does not read: \d+ bytes wait/ });
 });
 
-test('what the guest can make the host queue is 28 bytes for half a window of output', async () => {
-  const rig = await executingRig();
+test('a guest that does not read gets no credit until it reads again', async () => {
+  const quarter = Buffer.alloc(limits.streamWindowBytes / 4);
+  const rig = await executingRig({ highWaterMark: 20 });
   rig.transport.reads = false;
-  const half = Buffer.alloc(limits.streamWindowBytes / 4);
-  for (let sent = 0; sent < limits.outputBytesMax; sent += half.length) rig.guest.data('output', half);
+  for (let sent = 0; sent < 4; sent++) rig.guest.data('output', quarter);
   await settle();
-  assert.equal(rig.session.status.state, 'executing');
-  const credits = limits.outputBytesMax / (limits.streamWindowBytes / 2);
-  assert.equal(rig.transport.writableLength, credits * 28);
+  // The first credit was written and filled the queue; the second half of the window is used up and not granted again.
+  assert.equal(rig.transport.writableLength, 28);
+  rig.transport.reads = true;
+  await settle();
+  assert.deepEqual(rig.guest.heard().filter((name) => name.startsWith('CREDIT')), ['CREDIT 3 131072', 'CREDIT 3 131072']);
+  finishRun(rig.guest, { output: limits.streamWindowBytes });
+  await rig.execution;
 });
