@@ -8,7 +8,7 @@ import type { Message } from './message.ts';
 import type { End } from './streams.ts';
 import { Inflow } from './streams.ts';
 
-export type Exit = Message<'EXIT'>;
+type Exit = Message<'EXIT'>;
 
 export interface StreamCount {
   readonly bytes: number;
@@ -27,7 +27,7 @@ export interface Execution {
 }
 
 /** Milliseconds after START was written; undefined for what did not happen. */
-export interface ExecutionTimings {
+interface ExecutionTimings {
   readonly stdinMillis: number | undefined;
   readonly firstDataMillis: number | undefined;
   readonly exitMillis: number;

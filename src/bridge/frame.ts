@@ -1,5 +1,5 @@
 /**
- * The bridge's frames (docs/FORMATS.md): bytes to frames and back. No I/O, no clock, no state but a place in the stream.
+ * The bridge's frames (docs/FORMATS.md): bytes to frames and back, without I/O or clock.
  *
  * Every byte that reaches the decoder may have been written by an attacker. Nothing is allocated for a payload before
  * its header has passed every check, and at most one incomplete frame is held.
@@ -86,7 +86,7 @@ const typeRules: ReadonlyMap<number, TypeRule> = new Map<number, TypeRule>([
 ]);
 
 /** Who sends DATA and END on a stream; undefined when there is no such stream. */
-export function senderOf(stream: number): Side | undefined {
+function senderOf(stream: number): Side | undefined {
   if (stream >= streams.stdout && stream <= streams.output) return 'guest';
   if (stream === streams.stdin || stream === streams.code) return 'host';
   return undefined;

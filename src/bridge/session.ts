@@ -29,7 +29,7 @@ import { codeItems, Sender, stdinItems } from './sender.ts';
 import type { CodeEntry } from './sender.ts';
 import { decodeCredit, decodeEnd, encodeCredit } from './streams.ts';
 
-export type { Execution, ExecutionTimings, Exit, StreamCount } from './execution.ts';
+export type { Execution, StreamCount } from './execution.ts';
 export type { BridgeFailure } from './link.ts';
 export type { CodeEntry } from './sender.ts';
 export { prepareTemplate } from './template.ts';
@@ -198,7 +198,7 @@ export class Session {
     this.#transport.destroy();
   }
 
-  // ---- frames of the guest -----------------------------------------------------------------------------------------------
+  // ---- frames of the guest ------------------------------------------------------------------------------------------
 
   #receive({ type, stream, payload }: Frame): void {
     switch (type) {
@@ -272,7 +272,7 @@ export class Session {
     return this.#stdin ?? this.#code;
   }
 
-  // ---- calls and their ends ----------------------------------------------------------------------------------------------
+  // ---- calls and their ends -----------------------------------------------------------------------------------------
 
   #begin<T>(millis: number, code: ErrorCode, awaited: string): Call<T> {
     const reason = code === 'E_FUNCTION_TIMEOUT'

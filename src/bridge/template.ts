@@ -13,7 +13,7 @@ import type { Message } from './message.ts';
 
 const PROTOCOL = 1;
 
-export type Hello = Message<'HELLO'>;
+type Hello = Message<'HELLO'>;
 
 export interface PrepareOptions {
   readonly transport: Duplex;

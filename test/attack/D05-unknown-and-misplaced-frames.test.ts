@@ -5,7 +5,9 @@
  */
 import { test } from 'node:test';
 import { frameTypes, streams } from '../../src/bridge/frame.ts';
-import { adopted, adoptedRig, assertFailed, executingRig, exit, facts, freshRig, provedRig } from '../unit/bridge/rig.ts';
+import {
+  adopted, adoptedRig, assertFailed, executingRig, exit, facts, freshRig, provedRig,
+} from '../unit/bridge/rig.ts';
 import type { Rig } from '../unit/bridge/rig.ts';
 
 function feedPatched({ guest, transport }: Rig, patch: (bytes: Buffer) => void): void {

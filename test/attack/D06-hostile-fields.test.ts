@@ -1,6 +1,6 @@
 /**
- * D6: `__proto__`, huge numbers, bad UTF-8, and messages made to be expensive. (Nesting cannot be expressed in a message;
- * that of a function's JSON is validate's business.)
+ * D6: `__proto__`, huge numbers, bad UTF-8, and messages made to be expensive. Nesting cannot be expressed in a
+ * message; that of a function's JSON is validate's business.
  * Method: payloads written by hand inside good frames; every bad-field golden against a session.
  */
 import assert from 'node:assert/strict';

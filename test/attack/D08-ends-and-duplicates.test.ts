@@ -49,8 +49,8 @@ const violations: Readonly<Record<string, readonly [string, (guest: ScriptedGues
   }],
   'a second END': ['after-end', (guest) => { guest.end('stdout', 0); guest.end('stdout', 0); }],
   'a log line after its end': ['after-end', (guest) => { guest.end('stderr', 0); guest.data('stderr', 'x'); }],
-  'an END that claims more than came': ['end-total', (guest) => { guest.data('output', 'abc'); guest.end('output', 4); }],
-  'an END that claims less than came': ['end-total', (guest) => { guest.data('output', 'abc'); guest.end('output', 2); }],
+  'an END that claims more than came': ['end-total', (guest) => { guest.data('output', 'a'); guest.end('output', 2); }],
+  'an END that claims less than came': ['end-total', (guest) => { guest.data('output', 'a'); guest.end('output', 0); }],
   'EXIT before any END': ['order', (guest) => guest.say('EXIT', exit)],
   'EXIT before the END of the output': ['order', (guest) => {
     guest.end('stdout', 0);

@@ -1,7 +1,7 @@
 /**
  * D9: a workload that gets hold of bytes to the host and plays the agent. It does not know the clone's nonce.
- * Method: good frames under every nonce that such a workload could know or guess. (That only the agent can open the port
- * is shown in a real VM, test/vm.)
+ * Method: good frames under every nonce that such a workload could know or guess. That only the agent can open the
+ * port has to be shown in a real VM.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -5,8 +5,8 @@
  * `node flood.ts TYPE STREAM PAYLOAD_HEX`
  */
 import { readSync, writeSync } from 'node:fs';
-import { encodeFrame, FrameDecoder, frameTypes } from '../../src/bridge/frame.ts';
-import { encodeMessage, messages } from '../../src/bridge/message.ts';
+import { encodeFrame, FrameDecoder, frameTypes, streams } from '../../src/bridge/frame.ts';
+import { encodeMessage } from '../../src/bridge/message.ts';
 import { adopted, cloneNonce, facts } from '../unit/bridge/rig.ts';
 
 const BRIDGE = 3;
@@ -22,9 +22,11 @@ const chunk = Buffer.alloc(65_536);
 for (let started = false; !started; ) {
   const length = readSync(BRIDGE, chunk);
   if (length === 0) process.exit(1);
-  for (const { type: heard } of decoder.push(chunk.subarray(0, length))) {
+  for (const { type: heard, stream: on } of decoder.push(chunk.subarray(0, length))) {
     if (heard === frameTypes.ADOPT) writeSync(BRIDGE, make(frameTypes.ADOPTED, 0, encodeMessage('ADOPTED', adopted)));
-    if (heard === frameTypes.END) writeSync(BRIDGE, make(messages.PROOF.type, 0, encodeMessage('PROOF', { fact: facts })));
+    if (heard === frameTypes.END && on === streams.code) {
+      writeSync(BRIDGE, make(frameTypes.PROOF, 0, encodeMessage('PROOF', { fact: facts })));
+    }
     if (heard === frameTypes.START) started = true;
   }
 }

@@ -1,6 +1,6 @@
 /** Runs a target from a seed until it crashes, has run often enough, or time is up. */
 import { FuzzRandom } from './random.ts';
-import type { FuzzTarget } from './registry.ts';
+import type { FuzzTarget } from './target.ts';
 
 export interface Crash {
   /** Seed of this one input. */

@@ -61,7 +61,7 @@ export function mutate(random: FuzzRandom, input: Buffer, times: number): Buffer
         bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + random.below(9))]);
         break;
       default:
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(random.below(bytes.length + 1))]).subarray(0, 200_000);
+        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(random.below(bytes.length + 1))]);
     }
   }
   return bytes;

@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { crashOf, fuzz } from './fuzzer.ts';
 import type { Crash } from './fuzzer.ts';
 import { canary, targets } from './registry.ts';
-import type { FuzzTarget } from './registry.ts';
+import type { FuzzTarget } from './target.ts';
 
 const { values } = parseArgs({
   options: {

@@ -20,7 +20,7 @@ export interface GoldenCase {
 }
 
 /** The clone's nonce in every case that has one. */
-export const cloneNonce = 0x0123_4567_89ab_cdefn;
+const cloneNonce = 0x0123_4567_89ab_cdefn;
 
 // ---- building blocks -----------------------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ function summary(bytes: Buffer): object {
   return { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 
-export function hex(nonce: bigint): string {
+function hex(nonce: bigint): string {
   return nonce.toString(16).padStart(16, '0');
 }
 

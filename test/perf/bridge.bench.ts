@@ -1,6 +1,6 @@
 /**
- * How fast the bridge's host side is: `node test/perf/bridge.bench.ts` prints a table. No assertion on time: on a shared
- * machine that would only measure the neighbours.
+ * How fast the bridge's host side is: `node test/perf/bridge.bench.ts` prints a table. No assertion on time: on a
+ * shared machine that would only measure the neighbours.
  */
 import { encodeFrame, FrameDecoder, frameTypes, streams } from '../../src/bridge/frame.ts';
 import { decodeMessage, encodeMessage, messages } from '../../src/bridge/message.ts';
@@ -51,7 +51,8 @@ async function decodeRow(payloadBytes: number, chunkBytes: number): Promise<Row>
 async function encodeRow(payloadBytes: number): Promise<Row> {
   const payload = Buffer.alloc(payloadBytes);
   const count = Math.min(50_000, Math.ceil((16 * MiB) / (payloadBytes + limits.frameHeaderBytes)));
-  return await measure(`encode, payload ${payloadBytes}`, count, count * (payloadBytes + limits.frameHeaderBytes), () => {
+  const bytes = count * (payloadBytes + limits.frameHeaderBytes);
+  return await measure(`encode, payload ${payloadBytes}`, count, bytes, () => {
     for (let sequence = 0; sequence < count; sequence++) {
       encodeFrame({ type: frameTypes.DATA, sequence, stream: streams.output, nonce: cloneNonce, payload });
     }

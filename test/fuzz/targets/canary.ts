@@ -1,5 +1,5 @@
 /** A decoder of records (`u8 length`, value) that forgets one check in 256. The fuzzer must notice. */
-import type { FuzzTarget } from '../registry.ts';
+import type { FuzzTarget } from '../target.ts';
 
 export const canary: FuzzTarget = {
   smokeIterations: 20_000,

@@ -5,7 +5,7 @@ import type { Side } from '../../../src/bridge/frame.ts';
 import { limits } from '../../../src/core/limits.ts';
 import { cases } from '../../golden/cases.ts';
 import { mutate } from '../random.ts';
-import type { FuzzTarget } from '../registry.ts';
+import type { FuzzTarget } from '../target.ts';
 
 const seeds = cases.filter(({ bytes }) => bytes.length < 8192);
 

@@ -5,7 +5,7 @@ import { decodeMessage, encodeMessage, messages } from '../../../src/bridge/mess
 import type { AnyMessage } from '../../../src/bridge/message.ts';
 import { cases } from '../../golden/cases.ts';
 import { mutate } from '../random.ts';
-import type { FuzzTarget } from '../registry.ts';
+import type { FuzzTarget } from '../target.ts';
 
 const types = new Set<number>(Object.values(messages).map(({ type }) => type));
 

@@ -54,7 +54,7 @@ test('code of many files flows through one window, every byte in order', async (
   await done;
 });
 
-test('the host grants what it has used, half a window at a time, and a long output needs no more than that', async () => {
+test('the host grants what it has used, half a window at a time, and a long output needs no more', async () => {
   const { guest, execution } = await executingRig();
   guest.take();
   const chunk = Buffer.alloc(limits.framePayloadBytesMax, 120);

@@ -6,7 +6,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { CodeEntry } from '../../../src/bridge/session.ts';
 import { limits } from '../../../src/core/limits.ts';
-import { adoptedRig, assertFailed, configuration, executingRig, facts, finishRun, freshRig, identity, settle } from './rig.ts';
+import {
+  adoptedRig, assertFailed, configuration, executingRig, facts, finishRun, freshRig, identity, settle,
+} from './rig.ts';
 
 const manyFiles: readonly CodeEntry[] = Array.from({ length: limits.codeEntriesMax }, (_, i) =>
   ({ kind: 'folder', path: `${'x'.repeat(1000)}${i}`, mode: 0o755 }));
@@ -76,7 +78,8 @@ test('a guest that does not read gets no credit until it reads again', async () 
   assert.equal(rig.transport.writableLength, 28);
   rig.transport.reads = true;
   await settle();
-  assert.deepEqual(rig.guest.heard().filter((name) => name.startsWith('CREDIT')), ['CREDIT 3 131072', 'CREDIT 3 131072']);
+  const credits = rig.guest.heard().filter((name) => name.startsWith('CREDIT'));
+  assert.deepEqual(credits, ['CREDIT 3 131072', 'CREDIT 3 131072']);
   finishRun(rig.guest, { output: limits.streamWindowBytes });
   await rig.execution;
 });

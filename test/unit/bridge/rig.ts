@@ -232,9 +232,12 @@ export async function adoptedRig(options: RigOptions = {}): Promise<Rig> {
   return rig;
 }
 
-export async function provedRig(
-  options: RigOptions & { readonly code?: readonly CodeEntry[]; readonly limits?: Partial<Configuration['limits']> } = {},
-): Promise<Rig> {
+export interface ProvedOptions extends RigOptions {
+  readonly code?: readonly CodeEntry[];
+  readonly limits?: Partial<Configuration['limits']>;
+}
+
+export async function provedRig(options: ProvedOptions = {}): Promise<Rig> {
   const rig = await adoptedRig(options);
   const wanted = { ...configuration, limits: { ...configuration.limits, ...options.limits } };
   const done = rig.session.configure(wanted, options.code ?? []);
@@ -248,9 +251,7 @@ export interface ExecutingRig extends Rig {
   readonly execution: Promise<Execution>;
 }
 
-export async function executingRig(
-  options: Parameters<typeof provedRig>[0] & Partial<ExecuteOptions> = {},
-): Promise<ExecutingRig> {
+export async function executingRig(options: ProvedOptions & Partial<ExecuteOptions> = {}): Promise<ExecutingRig> {
   const rig = await provedRig(options);
   const { stdin = Buffer.from('{}'), wallMillis = 30_000, onStdout, onStderr } = options;
   const execution = rig.session.execute({
@@ -260,10 +261,10 @@ export async function executingRig(
   return { ...rig, execution };
 }
 
-/** The guest ends every stream and exits; totals are what it has sent. */
-export function finishRun(guest: ScriptedGuest, totals: { stdout?: number; stderr?: number; output?: number } = {}): void {
-  guest.end('stdout', totals.stdout ?? 0);
-  guest.end('stderr', totals.stderr ?? 0);
+/** The guest ends every stream and exits; it has sent nothing but perhaps output. */
+export function finishRun(guest: ScriptedGuest, totals: { readonly output?: number } = {}): void {
+  guest.end('stdout', 0);
+  guest.end('stderr', 0);
   guest.end('output', totals.output ?? 0);
   guest.say('EXIT', exit);
 }

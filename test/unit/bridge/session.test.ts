@@ -9,8 +9,8 @@ import { decodeMessage } from '../../../src/bridge/message.ts';
 import type { CodeEntry } from '../../../src/bridge/session.ts';
 import { Session } from '../../../src/bridge/session.ts';
 import {
-  adopted, adoptedRig, assertFailed, cloneNonce, configuration, executingRig, exit, facts, finishRun, freshRig, identity,
-  ManualClock, provedRig, settle, Transport,
+  adopted, adoptedRig, assertFailed, cloneNonce, configuration, executingRig, exit, facts, finishRun, freshRig,
+  identity, ManualClock, provedRig, settle, Transport,
 } from './rig.ts';
 
 const code: readonly CodeEntry[] = [

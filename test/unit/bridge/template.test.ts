@@ -1,5 +1,5 @@
 /**
- * Goal: a template is ready only after HELLO, PREPARE and READY, and every other way to be prepared is E_TEMPLATE_BUILD.
+ * Goal: a template is ready only after HELLO, PREPARE and READY; every other way to be prepared is E_TEMPLATE_BUILD.
  * Method: a scripted guest and a clock that moves when told.
  */
 import assert from 'node:assert/strict';
@@ -62,7 +62,8 @@ test('no HELLO, or no READY, in time', async () => {
 });
 
 const refusals: Readonly<Record<string, readonly [RegExp, (guest: ScriptedGuest) => void]>> = {
-  'another version of the bridge': [/version 2 of the bridge, not 1/, (guest) => guest.say('HELLO', { ...hello, protocol: 2 })],
+  'another version of the bridge': [/version 2 of the bridge, not 1/, (guest) =>
+    guest.say('HELLO', { ...hello, protocol: 2 })],
   'READY before HELLO': [/waits for HELLO/, (guest) => guest.say('READY', { warm: 0 })],
   'HELLO twice': [/waits for READY/, (guest) => { guest.say('HELLO', hello); guest.say('HELLO', hello); }],
   'output of a workload': [/waits for HELLO/, (guest) => guest.data('stdout', 'x')],
