@@ -24,6 +24,8 @@ enum { PROTOCOL_VERSION = 1 };
 
 /* A language runtime that is started in a template must say "ready" within this time. */
 enum { WARM_SECONDS_MAX = 85 };
+/* Scheduling priority of the agent; its children get the usual one. */
+enum { AGENT_NICE = -20 };
 /* Open files of a runtime before its clone says otherwise. */
 enum { RUNTIME_OPEN_FILES = 1024 };
 /* Devices appear this long after their driver was loaded, at most. */

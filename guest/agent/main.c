@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -40,6 +41,8 @@ static struct message expect(uint8_t type) {
 
 static void boot(void) {
     signal(SIGPIPE, SIG_IGN);
+    /* One processor for all: a result must not wait behind the workload's own end. */
+    setpriority(PRIO_PROCESS, 0, AGENT_NICE);
     mount_system();
     load_modules();
     leave_initramfs();

@@ -62,6 +62,7 @@ static _Noreturn void keep_namespaces(int report) {
     const char *wrong = enter_root();
     if (wrong == NULL) wrong = drop_privileges(KEEPER_ID, KEEPER_ID);
     if (wrong != NULL) tell(report, wrong);
+    setpriority(PRIO_PROCESS, 0, 0);
     prctl(PR_SET_NAME, "keeper", 0, 0, 0);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     signal(SIGCHLD, SIG_IGN); /* orphans are reaped by the kernel */
@@ -134,6 +135,7 @@ static _Noreturn void become_workload(const struct program *program, const int t
     /* In the agent's view, where the cgroup and a writable /proc are. */
     if (!write_text(CGROUP_PATH "/cgroup.procs", "0")) tell(report, "cgroup");
     if (!write_text("/proc/self/oom_score_adj", "1000")) tell(report, "oom score");
+    if (setpriority(PRIO_PROCESS, 0, 0) != 0) tell(report, "priority");
     if (setns(keeper, CLONE_NEWNS | CLONE_NEWIPC) != 0) tell(report, "namespaces");
     if (chdir("/function") != 0) tell(report, "/function");
     if (!arrange_descriptors(program, theirs, hold, report)) tell(report, "descriptors");

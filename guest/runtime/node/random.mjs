@@ -85,12 +85,24 @@ syncBuiltinESMExports();
 
 // ---- renewal -------------------------------------------------------------------------------------------------------------
 
+/**
+ * In the template: what the renewal runs through is loaded and compiled. V8's own generator is left out: it takes a seed
+ * only when it is used for the first time.
+ */
+export function rehearseRenewal() {
+  renew(random);
+}
+
 /** Throws when any generator could not be renewed: the process must not go on then. */
 export function renewRandomness() {
+  renew(originalRandom);
+}
+
+function renew(useContext) {
   const before = Uint32Array.from(state);
   reseedOpenSsl();
   const seed = randomBytes(16);
   for (let i = 0; i < state.length; i++) state[i] = seed.readUInt32LE(4 * i);
   if (state.every((word) => word === 0) || state.every((word, i) => word === before[i])) throw new Error('no randomness');
-  seedContext(originalRandom);
+  seedContext(useContext);
 }
