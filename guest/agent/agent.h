@@ -24,6 +24,8 @@ enum { PROTOCOL_VERSION = 1 };
 
 /* A language runtime that is started in a template must say "ready" within this time. */
 enum { WARM_SECONDS_MAX = 85 };
+/* In a clone it must renew its randomness within this time: less than the host waits for ADOPTED. */
+enum { RENEW_SECONDS_MAX = 4 };
 /* Scheduling priority of the agent; its children get the usual one. */
 enum { AGENT_NICE = -20 };
 /* Open files of a runtime before its clone says otherwise. */

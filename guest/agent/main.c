@@ -83,27 +83,22 @@ static void drop_output(int pipe) {
     while (got > 0);
 }
 
-/* A runtime says "ready\n" on its result pipe, once. */
-static void await_ready(void) {
-    static const char expected[] = "ready\n";
-    char said[sizeof expected] = "";
+/* A runtime answers with one word on its result pipe; whatever else it says there is the reason why it cannot. */
+static void await_word(const char *word, unsigned seconds, const char *code) {
+    char said[400] = "";
     size_t length = 0;
-    uint64_t end = monotonic_millis() + WARM_SECONDS_MAX * 1000;
-    while (length < sizeof expected - 1) {
+    uint64_t end = monotonic_millis() + seconds * 1000u;
+    while (strcmp(said, word) != 0) {
         struct pollfd wanted = {.fd = workload.output, .events = POLLIN};
         uint64_t now = monotonic_millis();
-        if (now >= end || poll(&wanted, 1, (int)(end - now)) <= 0) fault(E_TEMPLATE_BUILD, "the runtime did not get ready in time");
-        ssize_t got = read(workload.output, said + length, sizeof expected - 1 - length);
+        if (now >= end || poll(&wanted, 1, (int)(end - now)) <= 0) fault(code, "the runtime is silent");
+        ssize_t got = read(workload.output, said + length, sizeof said - 1 - length);
         if (got <= 0) {
-            char last[400] = "";
-            ssize_t words = read(workload.stderr_, last, sizeof last - 1);
-            fault(E_TEMPLATE_BUILD, "the runtime ended before it was ready: %s", words > 0 ? last : "it said nothing");
+            if (length == 0) got = read(workload.stderr_, said, sizeof said - 1);
+            fault(code, "the runtime ended: %s", length > 0 || got > 0 ? said : "it said nothing");
         }
         length += (size_t)got;
     }
-    if (strcmp(said, expected) != 0) fault(E_TEMPLATE_BUILD, "the runtime said something else than ready");
-    drop_output(workload.stdout_);
-    drop_output(workload.stderr_);
 }
 
 static void prepare(void) {
@@ -119,7 +114,9 @@ static void prepare(void) {
     warm = argv[0] != NULL;
     if (warm) {
         spawn_workload(&program, &workload);
-        await_ready();
+        await_word("ready\n", WARM_SECONDS_MAX, E_TEMPLATE_BUILD);
+        drop_output(workload.stdout_);
+        drop_output(workload.stderr_);
     }
     write_message(&reply);
     write_u64_field(&reply, 1, warm);
@@ -128,11 +125,21 @@ static void prepare(void) {
 
 /* ---- clone ------------------------------------------------------------------------------------------------------------- */
 
+/* A runtime's generators have state of their own; it draws it anew from the kernel, whose own is new by now. */
+static void renew_runtime(void) {
+    static const char renew[] = "renew\n";
+    if (write(workload.input, renew, sizeof renew - 1) != sizeof renew - 1) {
+        fault(E_CLONE_NOT_UNIQUE, "the runtime is gone");
+    }
+    await_word("renewed\n", RENEW_SECONDS_MAX, E_CLONE_NOT_UNIQUE);
+}
+
 static void adopt(void) {
     struct message message = expect(ADOPT);
     port_adopt();
     adopt_identity(message, &reply);
     port_forget();
+    if (warm) renew_runtime();
     port_send_message(ADOPTED, &reply);
 }
 

@@ -1,8 +1,9 @@
 """The Python runtime of a clone.
 
 It starts in the template, imports and runs through everything that an event will need, says "ready" on fd 4 and waits
-for fd 3. Then it is part of the template's memory. In a clone the wait ends: randomness is renewed, the customer's
-handler is loaded and called, and its result leaves on fd 4. docs/FORMATS.md, "Runtime channel", has the format.
+for fd 3. Then it is part of the template's memory. In a clone the wait ends: randomness is renewed; later the event
+comes, the customer's handler is loaded and called, and its result leaves on fd 4. docs/FORMATS.md, "Runtime channel",
+has the format.
 """
 import asyncio
 import importlib.util
@@ -20,6 +21,7 @@ import uuid
 
 REQUEST_FD = 3
 RESULT_FD = 4
+RENEW = b"renew\n"
 CHUNK_BYTES = 65_536
 # Error text is for people: what is beyond this is cut, characters.
 TEXT_MAX = 16_384
@@ -30,8 +32,20 @@ WARM_HANDLER = "async def handler(event, context):\n    return {'echo': event, '
 # ---- fd 3 and fd 4 ---------------------------------------------------------------------------------------------------
 
 
+def await_renewal():
+    """Waits for the agent's word as long as it takes."""
+    word = b""
+    while len(word) < len(RENEW):
+        got = os.read(REQUEST_FD, len(RENEW) - len(word))
+        if not got:
+            os._exit(1)
+        word += got
+    if word != RENEW:
+        os._exit(1)
+
+
 def read_request():
-    """Everything until end of file; waits for the first byte as long as it takes."""
+    """Everything until end of file."""
     chunks = []
     while chunk := os.read(REQUEST_FD, CHUNK_BYTES):
         chunks.append(chunk)
@@ -255,13 +269,14 @@ def main():
     os.set_inheritable(RESULT_FD, False)
     warm_up()
     write_all("ready\n")
-    request = read_request()
+    await_renewal()
     # ---- In a clone from here on. ----
     try:
         renew_randomness()
     except BaseException as error:
         answer(describe(Failure("renew", error)))
-    answer(respond(request, load_handler))
+    write_all("renewed\n")
+    answer(respond(read_request(), load_handler))
 
 
 if __name__ == "__main__":
