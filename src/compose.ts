@@ -47,7 +47,7 @@ export function createStages(options: ComposeOptions): Stages {
     open: (event) => openRun(options, event),
     profile: (_event, request) => generateProfile({ request, codeBytes: codeBytes(request.workload) }),
     clone: (order, context) => makeClone(options, order, context),
-    bridge: proveProfile,
+    bridge: (clone, profile, { workload }, signal) => proveProfile(clone, profile, workload, signal),
     execute: (clone, delivery, signal) => {
       const now = Number(clock.wallNanos() / 1_000_000n);
       const deadlineMillis = now + delivery.profile.profile.limits.wallMillis;
@@ -103,7 +103,8 @@ export function reclaimAbandoned({ home, disk, processes, clock, wait }: Reclaim
 }
 
 /** What can still be said about a run whose process died; the profile's content died with it, its digest did not. */
-function abandonedDraft({ accepted, attempts, delivered, profileDigest }: AbandonedRun, release: Release): EvidenceDraft {
+function abandonedDraft(run: AbandonedRun, release: Release): EvidenceDraft {
+  const { accepted, attempts, delivered, profileDigest } = run;
   return {
     runId: accepted.runId,
     acceptedAt: accepted.acceptedAt,

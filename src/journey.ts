@@ -92,6 +92,11 @@ export class Journey {
     return value;
   }
 
+  /** From `cloned` on. */
+  ready(): { readonly clone: Clone; readonly profile: SealedProfile } {
+    return { clone: this.need(this.clone, 'clone'), profile: this.need(this.profile, 'profile') };
+  }
+
   draft(verdict: Verdict): EvidenceDraft {
     const { event, profile, execution } = this;
     return {

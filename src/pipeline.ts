@@ -11,14 +11,13 @@
 import type { CloneContext } from './clone/clone.ts';
 import { asMayflyError, MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
+import type { Proof } from './evidence/record.ts';
 import { Journey } from './journey.ts';
 import { begin, isOver, step } from './run.ts';
 import type { RunEffect, RunInput, RunState } from './run.ts';
 import type { Release } from './release/release.ts';
 import type { Outcome, RunObserver, RunRequest, Stages } from './stages.ts';
 import { verdictOf } from './validate/verdict.ts';
-
-export type { Outcome, RunObserver, RunRequest, Stages } from './stages.ts';
 
 /** Rejects only when the event was not accepted; every accepted event has an Outcome, whatever becomes of it. */
 export async function runEvent(stages: Stages, request: RunRequest, observer: RunObserver = {}): Promise<Outcome> {
@@ -50,7 +49,7 @@ async function carryOut(journey: Journey, effects: readonly RunEffect[]): Promis
   } catch (thrown) {
     return failure(asMayflyError(thrown));
   }
-  return answer ?? failure(asMayflyError(new Error('pipeline: an effect without an answer')));
+  return answer ?? failure(new MayflyError('E_INTERNAL', 'pipeline: an effect without an answer'));
 }
 
 function failure(error: MayflyError): RunInput {
@@ -73,18 +72,16 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
       return { is: 'cloned' };
     }
     case 'bridge': {
-      const [clone, profile] = [journey.need(journey.clone, 'clone'), journey.need(journey.profile, 'profile')];
-      const prove = (): ReturnType<Stages['bridge']> => stages.bridge(clone, profile, request.workload, stopped(request));
-      const { differences } = (journey.proof = await journey.timed('proof', prove));
-      return differences.length === 0 ? { is: 'proven' } : failure(mismatch(differences));
+      const { clone, profile } = journey.ready();
+      journey.proof = await journey.timed('proof', () => stages.bridge(clone, profile, request, stopped(request)));
+      return journey.proof.differences.length === 0 ? { is: 'proven' } : failure(mismatch(journey.proof));
     }
     case 'deliver':
       return await journey.timed('execute', () => deliver(journey));
     case 'validate': {
       const execution = journey.need(journey.execution, 'execution');
       const profile = journey.need(journey.profile, 'profile');
-      const validate = (): ReturnType<Stages['validate']> => stages.validate(execution, profile, request.workload);
-      journey.validation = await journey.timed('validate', validate);
+      journey.validation = await journey.timed('validate', () => stages.validate(execution, profile, request.workload));
       return { is: 'judged', verdict: journey.validation.verdict };
     }
     case 'release': {
@@ -110,7 +107,7 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
   }
 }
 
-function mismatch(differences: readonly string[]): MayflyError {
+function mismatch({ differences }: Proof): MayflyError {
   return new MayflyError('E_PROOF_MISMATCH', differences.slice(0, 3).join('; '), { detail: differences.join('\n') });
 }
 
@@ -121,12 +118,12 @@ function unverified(thrown: unknown): Release {
 /** The only place that lets an event out of the host, under the only clock that can end it. */
 async function deliver(journey: Journey): Promise<RunInput> {
   const { stages, request, event } = journey;
-  const [clone, profile] = [journey.need(journey.clone, 'clone'), journey.need(journey.profile, 'profile')];
+  const { clone, profile } = journey.ready();
+  if (journey.delivered) throw new Error('pipeline: this event was delivered before');
+  journey.delivered = true;
   const { wallMillis } = profile.profile.limits;
   const overdue = new AbortController();
   const cancel = stages.clock.after(wallMillis, () => overdue.abort());
-  if (journey.delivered) throw new Error('pipeline: this event was delivered before');
-  journey.delivered = true;
   try {
     journey.execution = await stages.execute(
       clone,

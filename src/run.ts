@@ -193,7 +193,8 @@ function afterSeal(state: Extract<RunState, { at: 'sealing' }>, input: RunInput)
     return [{ at: 'sealed', verdict }, [{ do: 'note', entry: { kind: 'sealed', hash: input.hash } }, { do: 'close' }]];
   }
   if (input.is === 'unwritten') {
-    const was = verdict.kind === 'accepted' ? 'The output is withheld: without evidence there is no result.' : verdict.message;
+    const withheld = 'The output is withheld: without evidence there is no result.';
+    const was = verdict.kind === 'accepted' ? withheld : verdict.message;
     return [{ at: 'quarantined', verdict: failed('E_EVIDENCE_WRITE', input.reason, { detail: was }) }, []];
   }
   return [state, []];

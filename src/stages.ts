@@ -41,7 +41,7 @@ export interface Outcome {
   /** `quarantined`: something is left (release.left) or the evidence could not be written. Tell an operator. */
   readonly state: 'sealed' | 'quarantined';
   readonly verdict: Verdict;
-  /** The validated output: JSON text, or any bytes for a raw executable. Present only when the verdict is `accepted`. */
+  /** The validated output: JSON text, or any bytes of a raw executable. Present only if the verdict is `accepted`. */
   readonly output: Buffer | undefined;
   readonly profile: SealedProfile | undefined;
   readonly proof: Proof | undefined;
@@ -61,7 +61,7 @@ export interface Stages {
   origin(request: RunRequest): Origin;
   /** Throws E_EVENT_INVALID and E_EVENT_TOO_LARGE: such an event was never accepted and has no evidence. */
   accept(bytes: Buffer): Event;
-  /** From here on the run is on record and what it takes is known. Rejects when it cannot be: it is not accepted then. */
+  /** From here on the run is on record and what it takes is known. Rejects when it cannot be: not accepted then. */
   open(event: Event): Promise<{ readonly journal: Journal; readonly ledger: Ledger }>;
   /** Throws E_LIMIT_INVALID. */
   profile(event: Event, request: RunRequest): SealedProfile;
@@ -73,7 +73,7 @@ export interface Stages {
    */
   clone(order: CloneOrder, context: CloneContext): Promise<Clone>;
   /** Limits and code into the clone; proof out of it, compared with what the profile asks for. */
-  bridge(clone: Clone, profile: SealedProfile, workload: Workload, signal: AbortSignal): Promise<Proof>;
+  bridge(clone: Clone, profile: SealedProfile, request: RunRequest, signal: AbortSignal): Promise<Proof>;
   /** Delivers the event: never twice in one run. */
   execute(clone: Clone, delivery: Delivery, signal: AbortSignal): Promise<Execution>;
   validate(execution: Execution, profile: SealedProfile, workload: Workload): Validation;

@@ -61,9 +61,10 @@ export interface DeliveryOrder {
 export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: AbortSignal): Promise<Execution> {
   const { event, profile, workload } = order;
   const tail = new Tail(limits.stderrTailBytes);
+  const stdin = workload.kind === 'runtime' ? [runtimeLine(order, workload.handler), event.bytes] : [event.bytes];
   const { exit, output, outputTruncated, stdout, stderr } = await guarded(clone, signal, () =>
     clone.session.execute({
-      stdin: workload.kind === 'runtime' ? Buffer.concat([runtimeLine(order, workload.handler), event.bytes]) : event.bytes,
+      stdin: Buffer.concat(stdin),
       onStdout: order.stdout,
       onStderr: (chunk) => {
         tail.push(chunk);

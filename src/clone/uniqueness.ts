@@ -46,9 +46,10 @@ export function compareIdentity(given: Message<'ADOPT'>, reply: Message<'ADOPTED
   if (reply.reseeded !== 1) differences.push('the kernel was not reseeded');
   for (const name of ['machineId', 'bootId', 'hostname'] as const) {
     if (reply[name] === given[name]) continue;
-    differences.push(`${name} is ${JSON.stringify(printableLine(reply[name], 80))}, not ${JSON.stringify(given[name])}`);
+    const shown = JSON.stringify(printableLine(reply[name], 80));
+    differences.push(`${name} is ${shown}, not ${JSON.stringify(given[name])}`);
   }
-  // The guest read its clock between now and then: at least what it was set to, at most as much later as has passed here.
+  // The guest read its clock between now and then: at least what it was set to, and later by no more than passed here.
   const aheadMillis = Number(reply.clockUnixNanos - given.clockUnixNanos) / 1e6;
   const tolerance = limits.clockToleranceMillis;
   if (aheadMillis < -tolerance || aheadMillis > elapsedMillis + tolerance) {

@@ -1,8 +1,8 @@
 /**
  * The few things that Mayfly's records need from a file system, as a dependency: simulation fails each of them.
  *
- * Every file is its owner's alone (0600, folders 0700), every read has a bound, and nothing follows a symbolic link when
- * it removes.
+ * Every file is its owner's alone (0600, folders 0700), every read has a bound, and removing follows no
+ * symbolic link.
  */
 import { spawn } from 'node:child_process';
 import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises';

@@ -20,7 +20,7 @@ export type JsonParsed =
   | { readonly ok: true; readonly value: unknown; readonly text: string; readonly members: JsonMembers }
   | { readonly ok: false; readonly problem: JsonProblem };
 
-/** Where the values of the outermost object stand in the text: `[start, end)`, so that they can be passed on verbatim. */
+/** Where the values of the outermost object stand in the text: `[start, end)`, to be passed on verbatim. */
 export type JsonMembers = ReadonlyMap<string, readonly [number, number]>;
 
 export interface JsonBounds {
@@ -132,7 +132,7 @@ function decodeString(literal: string): string {
   }
 }
 
-/** Levels of a value that Mayfly itself makes; its formats have fewer than ten, an event inside one has its own limit. */
+/** Levels of a value that Mayfly itself makes; its formats have fewer than ten. */
 const CANONICAL_DEPTH_MAX = 256;
 
 /** RFC 8785. Throws TypeError for what JSON cannot express, `undefined` members included. */

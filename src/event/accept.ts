@@ -69,7 +69,7 @@ function invalid(reason: string): MayflyError {
   return new MayflyError('E_EVENT_INVALID', `The event is not valid: ${reason}.`);
 }
 
-// ---- CloudEvents 1.0 -----------------------------------------------------------------------------------------------------
+// ---- CloudEvents 1.0 ------------------------------------------------------------------------------------------------
 
 /** CloudEvents 1.0: lower-case letters and digits; more than 20 characters are discouraged, not forbidden. */
 const ATTRIBUTE_NAME = /^[a-z0-9]+$/;
@@ -119,7 +119,7 @@ function isBase64(text: string): boolean {
 
 function requireText(value: { readonly [key: string]: JsonValue }, name: string): void {
   const attribute = value[name];
-  if (typeof attribute !== 'string' || attribute === '') throw invalid(`attribute \`${name}\` must be a text, not empty`);
+  if (typeof attribute !== 'string' || attribute === '') throw invalid(`attribute \`${name}\` must be a text`);
 }
 
 function isTimestamp(text: string): boolean {

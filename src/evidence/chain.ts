@@ -66,6 +66,6 @@ export function verifyChain(text: string, options: ChainOptions = {}): ChainChec
     const reason = verifier.add(line);
     if (reason !== undefined) return { ok: false, line: index + 1, reason };
   }
-  if (!verifier.witnessed) return { ok: false, line: lines.length, reason: 'the record known from elsewhere is missing' };
+  if (!verifier.witnessed) return { ok: false, line: lines.length, reason: 'the witnessed record is missing' };
   return { ok: true, records: verifier.records, head: verifier.head, torn };
 }

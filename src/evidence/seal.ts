@@ -23,7 +23,8 @@ export interface SealOptions {
 export const EVIDENCE_FILE = 'evidence.jsonl';
 
 /** Rejects with E_EVIDENCE_WRITE; then nothing was acknowledged, and a torn line may be left for the next writer. */
-export async function sealEvidence({ disk, clock, folder }: SealOptions, draft: EvidenceDraft): Promise<SealedEvidence> {
+export async function sealEvidence(options: SealOptions, draft: EvidenceDraft): Promise<SealedEvidence> {
+  const { disk, clock, folder } = options;
   const path = join(folder, EVIDENCE_FILE);
   try {
     await disk.makeFolder(folder);

@@ -9,6 +9,7 @@ import type { Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts
 import type { ProfileRequest, RequestedLimits } from './request.ts';
 
 const MiB = 1024 * 1024;
+const PAGE_BYTES = 4096;
 
 /** Workloads run as this user and group: no file of a base image belongs to it, and it is not the host's nobody. */
 export const workloadId = 1000;
@@ -59,9 +60,10 @@ export function generateProfile({ request, codeBytes }: GenerateOptions): Sealed
     return because(`limits.${name}`, value, wanted === undefined ? 'default' : `requested (${bounds[name].flag})`);
   };
 
-  const memoryBytes = limit('memoryBytes');
+  // The kernel counts in pages, and the clone has to report exactly what the profile says.
+  const memoryBytes = Math.floor(limit('memoryBytes') / PAGE_BYTES) * PAGE_BYTES;
   const codeRoom = Math.ceil(codeBytes / MiB) * MiB;
-  const scratch = limit('scratchBytes');
+  const scratch = Math.ceil(limit('scratchBytes') / PAGE_BYTES) * PAGE_BYTES;
   const profileLimits: ProfileLimits = {
     memoryBytes,
     cpuQuotaMicros: limit('cpuQuotaMicros'),
@@ -74,7 +76,7 @@ export function generateProfile({ request, codeBytes }: GenerateOptions): Sealed
     stderrBytes: because('limits.stderrBytes', limits.stderrBytesMax, 'default'),
     outputBytes: limit('outputBytes'),
   };
-  if (codeRoom > 0) because('limits.scratchBytes', null, `and ${codeRoom / MiB} MiB for the function's files`);
+  if (codeRoom > 0) because('limits.scratchBytes', codeRoom, `and ${codeRoom / MiB} MiB for the function's files`);
 
   const profile: Profile = {
     profileVersion: 1,

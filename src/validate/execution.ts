@@ -1,4 +1,4 @@
-/** How the function ended, as the guest tells it: every byte and number of it is hostile until it has been validated. */
+/** How the function ended, as the guest tells it: every byte and number of it is hostile until validated. */
 import type { Usage } from '../evidence/record.ts';
 
 export interface Execution {

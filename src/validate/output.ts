@@ -41,7 +41,7 @@ function refuse(verdict: Verdict, bytes: Buffer): Validation {
   return { verdict, output: undefined, digest };
 }
 
-// ---- executables ---------------------------------------------------------------------------------------------------------
+// ---- executables ----------------------------------------------------------------------------------------------------
 
 function validateExecutable(execution: Execution, granted: ProfileLimits, raw: boolean): Validation {
   const { output, usage, truncated } = execution;
@@ -50,8 +50,10 @@ function validateExecutable(execution: Execution, granted: ProfileLimits, raw: b
   if (raw) return give(output);
   const parsed = parseStrict(output, jsonBounds(granted));
   if (parsed.ok) return give(Buffer.from(parsed.text.trim()));
-  const remedy = 'Print one JSON text on stdout and everything else on stderr, or use `--raw` to pass stdout on as it is.';
-  if (output.length === 0) return refuse(withheld('E_OUTPUT_INVALID', 'The executable printed nothing.', { remedy }), output);
+  const remedy = 'Print one JSON text on stdout and everything else on stderr, or use `--raw` for other output.';
+  if (output.length === 0) {
+    return refuse(withheld('E_OUTPUT_INVALID', 'The executable printed nothing.', { remedy }), output);
+  }
   return refuse(unusable(parsed.problem, granted, "The executable's stdout", remedy), output);
 }
 
@@ -78,7 +80,7 @@ function unusable(problem: JsonProblem, granted: ProfileLimits, subject: string,
   }
 }
 
-// ---- runtimes ------------------------------------------------------------------------------------------------------------
+// ---- runtimes -------------------------------------------------------------------------------------------------------
 
 /** `{"ok":true,"value":` and `}` around a result, and one more level of nesting. */
 function validateRuntime(execution: Execution, granted: ProfileLimits): Validation {
@@ -145,10 +147,10 @@ function isMissingModule(name: string, code: string): boolean {
 }
 
 const MISSING_MODULE_REMEDY =
-  'Only the files of the function are shipped: when `--handler` names a single file, only the handler file was shipped. ' +
+  'Only the function\'s own files are shipped: where `--handler` names one file, only the handler file was shipped. ' +
   'Put its modules in its folder and give that with `--code`, or bundle them into the handler.';
 
-// ---- how a process ended ---------------------------------------------------------------------------------------------------
+// ---- how a process ended --------------------------------------------------------------------------------------------
 
 function diedEarly({ usage }: Execution): boolean {
   return usage.exitCode !== 0 || usage.signal !== 0 || usage.oomKills > 0;
@@ -160,8 +162,8 @@ function explainEnd(execution: Execution, granted: ProfileLimits): Verdict {
   const detail = printableText(execution.stderrTail.toString('utf8'), limits.errorStackUnits).trim();
   if (usage.oomKills > 0) return memoryVerdict(execution, granted, detail);
   if (isHeapExhaustion(execution)) {
-    const { memoryBytes } = granted;
-    const message = `The JavaScript heap is exhausted (workload limit ${mebibytes(memoryBytes)}, peak ${mebibytes(usage.memoryPeakBytes)}).`;
+    const [limit, peak] = [mebibytes(granted.memoryBytes), mebibytes(usage.memoryPeakBytes)];
+    const message = `The JavaScript heap is exhausted (workload limit ${limit}, peak ${peak}).`;
     return failed('E_FUNCTION_MEMORY', message, { detail });
   }
   const note = alsoNoted(execution, granted);

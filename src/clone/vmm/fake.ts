@@ -161,7 +161,7 @@ export class FakeMachine implements Machine {
     return this.#alive ? 'fake console' : '';
   }
 
-  // ---- the agent -----------------------------------------------------------------------------------------------------------
+  // ---- the agent ----------------------------------------------------------------------------------------------------
 
   say<N extends MessageName>(name: N, fields: Message<N>): void {
     this.#send(messages[name].type, 0, encodeMessage(name, fields));
@@ -234,13 +234,14 @@ export class FakeMachine implements Machine {
     if (this.#disaster(does)) return;
     if (does === 'fault') return this.say('FAULT', { code: 'E_CLONE_FAILED', message: 'no cgroup' });
     const facts = this.#configuration === undefined ? [] : factsOf(this.#configuration);
-    if (does === 'weaker-limit') facts.splice(facts.findIndex((fact) => fact.startsWith('cgroup.pids.max')), 1, 'cgroup.pids.max=max');
+    const pids = facts.findIndex((fact) => fact.startsWith('cgroup.pids.max'));
+    if (does === 'weaker-limit') facts[pids] = 'cgroup.pids.max=max';
     if (does === 'extra-mount') facts.push('mount./host=9p rw');
     if (does === 'missing-fact') facts.pop();
     this.say('PROOF', { fact: facts });
   }
 
-  // ---- the workload --------------------------------------------------------------------------------------------------------
+  // ---- the workload -------------------------------------------------------------------------------------------------
 
   #run(): void {
     const does = this.#faultAt('run');
@@ -248,7 +249,7 @@ export class FakeMachine implements Machine {
     const stdin = Buffer.concat(this.#stdin);
     const exit = { exitCode: 0, signal: 0, cpuMicros: 900, memoryPeakBytes: 40_000_000, oomKills: 0, pidsMaxHits: 0 };
     let output = (this.#options.answer ?? echo)(stdin);
-    if (does === 'throw') output = Buffer.from('{"ok":false,"phase":"call","error":{"name":"Error","message":"told to"}}');
+    if (does === 'throw') output = Buffer.from('{"ok":false,"phase":"call","error":{"name":"Error","message":"told"}}');
     if (does === 'not-json') output = Buffer.from('{"ok":true,"value":');
     if (does === 'oom') Object.assign(exit, { signal: 9, oomKills: 1 });
     if (does === 'exit') exit.exitCode = 3;
@@ -300,7 +301,7 @@ export class FakeMachine implements Machine {
     return outflow;
   }
 
-  // ---- faults --------------------------------------------------------------------------------------------------------------
+  // ---- faults -------------------------------------------------------------------------------------------------------
 
   #faultAt(moment: FakeFault['at']): FakeFault['does'] | undefined {
     return this.#fault?.at === moment ? this.#fault.does : undefined;
