@@ -31,7 +31,8 @@ async function main(): Promise<void> {
     return;
   }
   const interrupt = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort());
+  // Not `once`: signal-exit, below listr2, kills the process when it finds no listener but its own.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupt.abort());
   const began = clock.now();
   const home = resolve(options.home ?? process.env.MAYFLY_HOME ?? join(homedir(), '.mayfly'));
   const reports = await setUp(
@@ -54,7 +55,9 @@ async function main(): Promise<void> {
 
 function display(json: boolean): SetUpDisplay {
   const write = (line: string): void => void process.stderr.write(`${line}\n`);
-  return json || !process.stdout.isTTY ? lineDisplay(write) : liveDisplay(write);
+  // A terminal that does not know its width would get one letter per line.
+  const live = !json && process.stdout.isTTY && process.stdout.columns > 0;
+  return live ? liveDisplay(write) : lineDisplay(write);
 }
 
 interface Options {

@@ -45,27 +45,28 @@ export function openApt({ cache, asRoot, signal }: AptOptions): Apt {
     say('refreshing the list of packages');
     if (asRoot !== undefined) {
       // A third-party source that is down must not stop what does not come from it: the caller's next try decides.
-      await attempt([...asRoot, 'apt-get', 'update'], { signal });
+      await attempt([...asRoot, 'apt-get', 'update'], { signal, inherit: true });
       return;
     }
     const state = join(cache, 'apt');
     await mkdir(join(state, 'lists', 'partial'), { recursive: true });
     await mkdir(join(state, 'archives', 'partial'), { recursive: true });
     own = ['-o', `Dir::State::lists=${join(state, 'lists')}`, '-o', `Dir::Cache=${state}`];
-    await attempt(['apt-get', ...own, 'update'], { signal });
+    await attempt(['apt-get', ...own, 'update'], { signal, inherit: true });
   }
 
   /** apt with the lists there are, and once more with fresh ones: old lists name files that mirrors have deleted. */
   async function ask(command: readonly string[], say: Say, options: CommandOptions = {}): Promise<string> {
     const [program = '', ...args] = command;
-    const first = await attempt([program, ...own, ...args], { ...options, signal });
+    const first = await attempt([program, ...own, ...args], { ...options, signal, inherit: true });
     if (first.status === 0) return first.stdout;
     if (!refreshed) await refresh(say);
-    return await run([program, ...own, ...args], { ...options, signal });
+    return await run([program, ...own, ...args], { ...options, signal, inherit: true });
   }
 
   return {
     async closure(roots, without, say) {
+      say('resolving packages');
       const others = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map((it) => `--no-${it}`);
       const text = await ask(['apt-cache', 'depends', '--recurse', ...others, ...roots], say);
       return closureOf(parseDepends(text), roots, without);

@@ -9,8 +9,10 @@ const TAIL_LETTERS = 2_000;
 
 export interface CommandOptions {
   readonly cwd?: string;
-  /** Added to the environment, which is the caller's. */
+  /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The environment is the caller's, for apt's proxies. Otherwise it is bare: TAR_OPTIONS and the like shape no image. */
+  readonly inherit?: boolean;
   /** Ends the program with SIGTERM. */
   readonly signal?: AbortSignal;
   /** Called with each line of stdout: progress of long programs. */
@@ -32,9 +34,9 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
 
 /** The same without judging the exit status. */
 export async function attempt(argv: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-  const { cwd, env = {}, signal } = options;
+  const { cwd, env = {}, inherit = false, signal } = options;
   return await new Promise((resolve, reject) => {
-    const child = spawn('env', inEnglish(argv, env), { cwd, stdio: ['ignore', 'pipe', 'pipe'], signal });
+    const child = spawn('env', plain(argv, env, inherit), { cwd, stdio: ['ignore', 'pipe', 'pipe'], signal });
     const stdout = collect(child.stdout, options.line);
     const stderr = collect(child.stderr, undefined);
     child.once('error', (cause) => reject(unusable(argv, cause, signal)));
@@ -47,8 +49,8 @@ export async function attempt(argv: readonly string[], options: CommandOptions =
 
 /** Two programs, the first one's stdout being the second one's stdin. */
 export async function pipe(from: readonly string[], to: readonly string[], signal?: AbortSignal): Promise<void> {
-  const source = spawn('env', inEnglish(from), { stdio: ['ignore', 'pipe', 'pipe'], signal });
-  const sink = spawn('env', inEnglish(to), { stdio: [source.stdout, 'ignore', 'pipe'], signal });
+  const source = spawn('env', plain(from), { stdio: ['ignore', 'pipe', 'pipe'], signal });
+  const sink = spawn('env', plain(to), { stdio: [source.stdout, 'ignore', 'pipe'], signal });
   // The sink has its own copy of the descriptor; ours would keep the source from noticing that the sink is gone.
   source.stdout.destroy();
   const ends = [{ child: source, argv: from }, { child: sink, argv: to }].map(
@@ -66,9 +68,10 @@ export async function pipe(from: readonly string[], to: readonly string[], signa
   if (failed !== undefined) throw failed.reason;
 }
 
-/** Arguments of env(1), which becomes the program itself: their output is parsed, so it must not be translated. */
-function inEnglish(argv: readonly string[], env: Readonly<Record<string, string>> = {}): string[] {
-  return [...Object.entries({ LC_ALL: 'C', ...env }).map(([name, value]) => `${name}=${value}`), ...argv];
+/** Arguments of env(1), which becomes the program itself. Output is parsed, so it must not be translated. */
+function plain(argv: readonly string[], env: Readonly<Record<string, string>> = {}, inherit = false): string[] {
+  const bare = inherit ? [] : ['-i', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin'];
+  return [...bare, ...Object.entries({ LC_ALL: 'C', ...env }).map(([name, value]) => `${name}=${value}`), ...argv];
 }
 
 function collect(stream: NodeJS.ReadableStream, line: ((text: string) => void) | undefined): () => string {

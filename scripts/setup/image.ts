@@ -46,10 +46,8 @@ export function imageStep(recipe: Recipe, apt: Apt): Step {
       const names = await apt.closure(recipe.packages, recipe.without, say);
       const packages = await apt.fetch(names, say);
       await layOut(folder);
-      for (const deb of packages) {
-        say(`unpacking ${deb.name}`);
-        await unpack(deb, folder, [...EXCLUDE, ...recipe.exclude], signal);
-      }
+      say(`unpacking ${packages.length} packages`);
+      for (const deb of packages) await unpack(deb, folder, [...EXCLUDE, ...recipe.exclude], signal);
       await writeIdentity(folder);
       await linkApplets(folder, signal);
       await bundleCertificates(folder);
@@ -167,10 +165,11 @@ async function compileBytecode({ signal }: Workshop, folder: string, say: Say): 
   // The image's own Python, with the image's own libraries: the host may have another one or none.
   const python = [join(folder, 'lib64/ld-linux-x86-64.so.2'), '--library-path', lib, join(folder, 'usr/bin/python3')];
   const env = { PYTHONHOME: join(folder, 'usr'), PYTHONHASHSEED: '0', SOURCE_DATE_EPOCH: '0' };
-  const flags = ['-q', '-j1', '--invalidation-mode', 'unchecked-hash', '-s', folder, '-p', '/'];
+  const flags = ['-q', '-f', '-j1', '--invalidation-mode', 'unchecked-hash', '-s', folder, '-p', '/'];
   const libraries = (await readdir(join(folder, 'usr/lib'))).filter((name) => /^python3/.test(name));
   const targets = [...libraries, 'mayfly'].map((name) => join(folder, 'usr/lib', name));
-  await run([...python, '-S', '-m', 'compileall', ...flags, ...targets], { env, signal });
+  // -B: what the compiler itself imports would otherwise be compiled first, with this machine's paths in it.
+  await run([...python, '-B', '-S', '-m', 'compileall', ...flags, ...targets], { env, signal });
 }
 
 /** Set-uid programs have no place where a function starts with no privileges and must not gain any. */

@@ -71,12 +71,12 @@ export async function installPackages(
     if (/^(Get|Unpacking|Setting up)/.test(text)) say(text.slice(0, 80));
   };
   // Without `signal`: apt-get sees Ctrl-C itself, and killed otherwise it would leave packages half installed.
-  const first = await attempt(install, { line });
+  const first = await attempt(install, { line, inherit: true });
   if (first.status === 0) return;
   // Lists that are missing or old: the only failure that is worth a second try.
   say('refreshing the list of packages');
-  await attempt([...asRoot, 'apt-get', 'update'], { signal });
-  await run(install, { line });
+  await attempt([...asRoot, 'apt-get', 'update'], { signal, inherit: true });
+  await run(install, { line, inherit: true });
 }
 
 export function packagesMissing(missing: readonly string[]): MayflyError {

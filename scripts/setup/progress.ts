@@ -43,7 +43,7 @@ export function liveDisplay(write: (line: string) => void): SetUpDisplay {
   };
 }
 
-export function summary({ outcome, millis, artefacts }: StepReport): string {
+function summary({ outcome, millis, artefacts }: StepReport): string {
   if (outcome === 'current') return 'ready';
   const sizes = artefacts.map(({ bytes }) => `${(bytes / 1e6).toFixed(1)} MB`);
   return [`done in ${(millis / 1000).toFixed(1)} s`, ...sizes].join(', ');

@@ -4,8 +4,8 @@
  * A step is skipped when what it makes is in the store, intact, and was built from the same inputs; so running set-up
  * again costs nothing, and an interrupted or damaged set-up is repaired by running it again. One set-up at a time.
  */
-import { access, mkdir, open, realpath, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, constants, mkdir, open, realpath, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { createDisk } from '../../src/core/disk.ts';
 import { MayflyError } from '../../src/core/errors.ts';
 import { isoTime } from '../../src/core/time.ts';
@@ -151,12 +151,23 @@ async function providePackages(
 /** Other uids (the VMMs') may pass through a home that is made here; only its owner sees what is in it. */
 async function openHome(home: string): Promise<void> {
   try {
-    await mkdir(home, { recursive: true, mode: 0o711 });
-    await access(home, 7);
+    await makeFolders(home);
+    await access(home, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (cause) {
     const remedy = 'Point MAYFLY_HOME at a folder that this user may write to.';
     throw new MayflyError('E_SETUP_MISSING', `${home} cannot be used: ${(cause as Error).message}`, { cause, remedy });
   }
+}
+
+/** Not mkdir's `recursive`: below /proc, Node 24 never comes back from it. */
+async function makeFolders(path: string): Promise<void> {
+  const make = (): Promise<void> => mkdir(path, { mode: 0o711 });
+  await make().catch(async (thrown: NodeJS.ErrnoException) => {
+    if (thrown.code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (thrown.code !== 'ENOENT' || dirname(path) === path) throw thrown;
+    await makeFolders(dirname(path));
+    await make();
+  });
 }
 
 async function lock(home: string, display: SetUpDisplay): Promise<() => Promise<void>> {

@@ -7,21 +7,21 @@ import { openStore } from './store.ts';
 import type { Artefact, Store } from './store.ts';
 
 /** A file that does not change under its path: another content has another digest and so another path. */
-export interface RepositoryFile {
+interface RepositoryFile {
   /** Absolute. */
   readonly path: string;
   /** `sha256:` and 64 hex digits. */
   readonly digest: string;
 }
 
-export interface Runtime {
+interface Runtime {
   /** Started in the template: program (absolute path in the guest) and its arguments. */
   readonly argv: readonly string[];
   /** `NAME=value`, all there is. */
   readonly env: readonly string[];
 }
 
-export interface Image extends RepositoryFile {
+interface Image extends RepositoryFile {
   readonly name: string;
   readonly description: string;
   readonly bytes: number;

@@ -41,7 +41,7 @@ interface Record extends Omit<Artefact, 'path'> {
   readonly file: Fingerprint;
 }
 
-export interface NewArtefact {
+interface NewArtefact {
   readonly name: string;
   /** A finished file in the store's file system; it is moved, not copied. */
   readonly file: string;
