@@ -111,13 +111,13 @@ test('each step that fails is named, and does not keep the others from running',
 });
 
 test('a zombie is gone; a process that cannot be looked for is not', async () => {
-  // The shell never waits for its child, so that stays a zombie until the shell ends.
-  const shell = spawn('sh', ['-c', 'sleep 0.05 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  // The shell becomes a sleep that never waits for its child, so that one stays a zombie.
+  const shell = spawn('sh', ['-c', 'sleep 2 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
   children.push(shell);
   const printed = await new Promise<Buffer>((resolve) => shell.stdout.once('data', resolve));
   const pid = Number(printed.toString());
   const startTicks = String(await processes.startTicks(pid));
-  await wait(200);
+  for (let tries = 0; tries < 500 && !(await gone(pid)); tries++) await wait(20);
   process.kill(pid, 0);
   assert.equal(await gone(pid), true, 'kill(pid, 0) succeeds, and yet it is gone');
   const blind = { disk, processes: { ...processes, startTicks: () => Promise.reject(new Error('EACCES')) } };
