@@ -43,7 +43,7 @@ enum { FAULT_SECONDS_MAX = 2 };
 #define ROOT_PATH "/root"       /* the workload's root: an overlay of the two */
 #define BOOT_ID_PATH SCRATCH_PATH "/boot_id"
 
-/* ---- text.c: small files of /proc, /sys and the cgroup ----------------------------------------------------------------- */
+/* ---- text.c: small files of /proc, /sys and the cgroup ----------------------------------------------------------- */
 
 /* Reads at most `room` - 1 bytes and terminates them; -1 and errno when the file cannot be read. */
 ssize_t read_text(const char *path, char *text, size_t room);
@@ -55,14 +55,14 @@ const char *value_after(const char *text, const char *name);
 uint64_t number_after(const char *text, const char *name);
 uint64_t monotonic_millis(void);
 
-/* ---- mount.c, modules.c, harden.c: from the kernel's first process to a machine that works ------------------------------ */
+/* ---- mount.c, modules.c, harden.c: from the kernel's first process to a machine that works ----------------------- */
 
 void mount_system(void);
 void load_modules(void);
 void leave_initramfs(void);
 void harden_kernel(void);
 
-/* ---- port.c: the bridge ------------------------------------------------------------------------------------------------ */
+/* ---- port.c: the bridge ------------------------------------------------------------------------------------------ */
 
 void port_open(void);
 int port_descriptor(void);
@@ -94,7 +94,7 @@ void port_forget(void);
 /* Says what is wrong and ends the machine. */
 _Noreturn void fault(const char *code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- root.c, workload.c: the workload's world and its process ----------------------------------------------------------- */
+/* ---- root.c, workload.c: the workload's world and its process ---------------------------------------------------- */
 
 void make_root(uint64_t scratch_bytes);
 void resize_scratch(uint64_t scratch_bytes);
@@ -133,7 +133,7 @@ void limit_open_files(pid_t pid, uint64_t open_files);
 /* NULL, or what could not be given up: every privilege, for ever. */
 const char *drop_privileges(uid_t uid, gid_t gid);
 
-/* ---- cgroup.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- cgroup.c ---------------------------------------------------------------------------------------------------- */
 
 struct resources {
     uint64_t memory_bytes, cpu_quota_micros, cpu_period_micros, pids;
@@ -152,7 +152,7 @@ void kill_cgroup(void);
 /* An empty group in place of a used one. */
 void renew_cgroup(void);
 
-/* ---- identity.c, files.c, proof.c, streams.c ------------------------------------------------------------------------------ */
+/* ---- identity.c, files.c, proof.c, streams.c --------------------------------------------------------------------- */
 
 /* Makes this clone different from every other one of its template, and reports what it is now. */
 void adopt_identity(struct message adopt, struct writer *reply);

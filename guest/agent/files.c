@@ -1,6 +1,6 @@
 /*
- * The function's files, unpacked below /function before the workload may run. Paths come from outside: they are resolved
- * by the kernel with the promise that nothing leaves the folder and no link is followed on the way.
+ * The function's files, unpacked below /function before the workload may run. Paths come from outside: they are
+ * resolved by the kernel with the promise that nothing leaves the folder and no link is followed on the way.
  */
 #include "agent.h"
 

@@ -49,7 +49,8 @@ static bool stream_allowed(const struct type_rule *rule, uint32_t stream, enum s
     return (sender == from) == (rule->type != CREDIT);
 }
 
-violation frame_read_header(struct frame_counter *counter, const uint8_t header[FRAME_HEADER_BYTES], struct frame *frame) {
+violation frame_read_header(struct frame_counter *counter, const uint8_t header[FRAME_HEADER_BYTES],
+                            struct frame *frame) {
     if (read_u16(header) != MAGIC) return "magic";
     if (header[2] != VERSION) return "version";
     frame->type = header[3];
@@ -73,8 +74,8 @@ violation frame_read_header(struct frame_counter *counter, const uint8_t header[
     return NULL;
 }
 
-void frame_write_header(struct frame_counter *counter, uint8_t header[FRAME_HEADER_BYTES], uint8_t type, uint32_t stream,
-                        uint32_t length) {
+void frame_write_header(struct frame_counter *counter, uint8_t header[FRAME_HEADER_BYTES], uint8_t type,
+                        uint32_t stream, uint32_t length) {
     write_u16(header, MAGIC);
     header[2] = VERSION;
     header[3] = type;
@@ -95,7 +96,7 @@ void end_write(uint8_t payload[9], struct end end) {
     payload[8] = end.truncated;
 }
 
-/* ---- little-endian integers ------------------------------------------------------------------------------------------ */
+/* ---- little-endian integers -------------------------------------------------------------------------------------- */
 
 uint16_t read_u16(const uint8_t *bytes) {
     return (uint16_t)(bytes[0] | bytes[1] << 8);

@@ -47,11 +47,12 @@ struct frame_counter {
 typedef const char *violation;
 
 /* Checks a header and counts it. ADOPT under the nonce 0 names the clone's nonce and starts counting anew. */
-violation frame_read_header(struct frame_counter *counter, const uint8_t header[FRAME_HEADER_BYTES], struct frame *frame);
+violation frame_read_header(struct frame_counter *counter, const uint8_t header[FRAME_HEADER_BYTES],
+                            struct frame *frame);
 
 /* Header of the next frame of this direction. */
-void frame_write_header(struct frame_counter *counter, uint8_t header[FRAME_HEADER_BYTES], uint8_t type, uint32_t stream,
-                        uint32_t length);
+void frame_write_header(struct frame_counter *counter, uint8_t header[FRAME_HEADER_BYTES], uint8_t type,
+                        uint32_t stream, uint32_t length);
 
 struct end {
     uint64_t total_bytes;

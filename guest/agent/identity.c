@@ -54,8 +54,8 @@ static uint64_t read_clock(void) {
 
 /* The ids end up in files that programs parse. */
 static void take_id(struct message adopt, uint16_t tag, const char *allowed, char *text, size_t room) {
-    bool fits = message_text(adopt, tag, text, room);
-    if (!fits || *text == '\0' || text[strspn(text, allowed)] != '\0') fault(E_CLONE_NOT_UNIQUE, "field %u is not an id", tag);
+    bool usable = message_text(adopt, tag, text, room) && *text != '\0' && text[strspn(text, allowed)] == '\0';
+    if (!usable) fault(E_CLONE_NOT_UNIQUE, "field %u is not an id", tag);
 }
 
 static void keep(const char *path, const char *value) {

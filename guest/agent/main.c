@@ -37,7 +37,7 @@ static struct message expect(uint8_t type) {
     return (struct message){payload, frame.length};
 }
 
-/* ---- template ---------------------------------------------------------------------------------------------------------- */
+/* ---- template ---------------------------------------------------------------------------------------------------- */
 
 static void boot(void) {
     signal(SIGPIPE, SIG_IGN);
@@ -123,7 +123,7 @@ static void prepare(void) {
     port_send_message(READY, &reply);
 }
 
-/* ---- clone ------------------------------------------------------------------------------------------------------------- */
+/* ---- clone ------------------------------------------------------------------------------------------------------- */
 
 /* A runtime's generators have state of their own; it draws it anew from the kernel, whose own is new by now. */
 static void renew_runtime(void) {

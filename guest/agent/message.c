@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* ---- the table ------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 enum kind { KIND_END = 0, KIND_U64, KIND_NANOS, KIND_TEXT, KIND_BYTES };
 
@@ -52,7 +52,7 @@ static const struct shape *shapes_of(uint8_t type) {
     return NULL;
 }
 
-/* ---- check ----------------------------------------------------------------------------------------------------------- */
+/* ---- check ------------------------------------------------------------------------------------------------------- */
 
 bool next_field(struct fields *fields, struct field *field, violation *wrong) {
     size_t left = (size_t)(fields->end - fields->at);
@@ -137,7 +137,7 @@ violation message_check(uint8_t type, const uint8_t *payload, uint32_t length) {
     return NULL;
 }
 
-/* ---- read ------------------------------------------------------------------------------------------------------------ */
+/* ---- read -------------------------------------------------------------------------------------------------------- */
 
 struct field message_field(struct message message, uint16_t tag) {
     struct fields fields = {message.payload, message.payload + message.length};
@@ -179,7 +179,7 @@ size_t message_list(struct message message, uint16_t tag, struct texts *texts, c
     return count;
 }
 
-/* ---- write ----------------------------------------------------------------------------------------------------------- */
+/* ---- write ------------------------------------------------------------------------------------------------------- */
 
 void write_message(struct writer *writer) {
     writer->length = 0;

@@ -11,7 +11,7 @@
 
 #include "frame.h"
 
-/* ---- read ------------------------------------------------------------------------------------------------------------ */
+/* ---- read -------------------------------------------------------------------------------------------------------- */
 
 struct field {
     uint16_t tag;
@@ -54,7 +54,7 @@ struct texts {
 /* Collects a repeated `str` field as a NULL-terminated list; returns its length. */
 size_t message_list(struct message message, uint16_t tag, struct texts *texts, char *list[FIELDS_MAX + 1]);
 
-/* ---- write ----------------------------------------------------------------------------------------------------------- */
+/* ---- write ------------------------------------------------------------------------------------------------------- */
 
 /* A message under construction. What does not fit is left out and sets `overflow`. */
 struct writer {

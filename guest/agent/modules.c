@@ -1,6 +1,6 @@
 /*
- * Drivers that this machine needs are modules of the distribution's kernel. The initramfs carries them with the order in
- * which each finds what it depends on.
+ * Drivers that this machine needs are modules of the distribution's kernel. The initramfs carries them with the order
+ * in which each finds what it depends on.
  */
 #include "agent.h"
 

@@ -15,7 +15,7 @@ static void mount_at(const char *type, const char *path, unsigned long flags, co
     if (mount(type, path, type, flags, options) != 0) fault(E_TEMPLATE_BUILD, "mount %s: %s", path, strerror(errno));
 }
 
-/* The kernel gives PID 1 its console only when the initramfs has that device: descriptors 0 to 2 must not be the port. */
+/* The kernel opens a console for PID 1 only when the initramfs has that device: 0 to 2 must not become the port. */
 static void open_standard_streams(void) {
     int null = open("/dev/null", O_RDWR);
     int console = open("/dev/console", O_WRONLY | O_NOCTTY);
@@ -55,5 +55,7 @@ void leave_initramfs(void) {
     if (chdir("/agent") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0) {
         fault(E_TEMPLATE_BUILD, "leave the initramfs: %s", strerror(errno));
     }
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) fault(E_TEMPLATE_BUILD, "private mounts: %s", strerror(errno));
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        fault(E_TEMPLATE_BUILD, "private mounts: %s", strerror(errno));
+    }
 }

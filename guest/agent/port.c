@@ -39,7 +39,7 @@ static bool in_header_read;
 static uint8_t out[OUT_BYTES];
 static size_t out_start, out_end;
 
-/* ---- open ------------------------------------------------------------------------------------------------------------ */
+/* ---- open -------------------------------------------------------------------------------------------------------- */
 
 static bool open_named_port(void) {
     DIR *ports = opendir(PORTS_PATH);
@@ -71,7 +71,7 @@ int port_descriptor(void) {
     return port;
 }
 
-/* ---- move ------------------------------------------------------------------------------------------------------------ */
+/* ---- move -------------------------------------------------------------------------------------------------------- */
 
 short port_events(void) {
     short events = 0;
@@ -143,7 +143,7 @@ void port_adopt(void) {
     outgoing.sequence = 0;
 }
 
-/* ---- send ------------------------------------------------------------------------------------------------------------ */
+/* ---- send -------------------------------------------------------------------------------------------------------- */
 
 bool port_has_room(uint32_t length) {
     return out_end - out_start + FRAME_HEADER_BYTES + length <= sizeof out - CONTROL_ROOM;
@@ -173,7 +173,7 @@ void port_flush(unsigned seconds) {
     while (out_start < out_end && monotonic_millis() < end) wait_for_port(POLLOUT, 50);
 }
 
-/* ---- the end --------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 _Noreturn void fault(const char *code, const char *format, ...) {
     static struct writer writer;

@@ -1,6 +1,7 @@
 /*
- * Giving up every privilege, for ever: no capability in any set, none to be had by executing a file, no way back to root,
- * and nothing inherited that belongs to the agent. The order matters: each step needs a privilege that a later one drops.
+ * Giving up every privilege, for ever: no capability in any set, none to be had by executing a file, no way back to
+ * root, and nothing inherited that belongs to the agent. The order matters: each step needs a privilege that a later
+ * one drops.
  */
 #include "agent.h"
 

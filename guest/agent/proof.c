@@ -39,7 +39,7 @@ static void load(pid_t pid, const char *name) {
     if (length == sizeof text - 1) fault(E_CLONE_FAILED, "%s is too long", path);
 }
 
-/* ---- every thread's status --------------------------------------------------------------------------------------------- */
+/* ---- every thread's status --------------------------------------------------------------------------------------- */
 
 struct credential {
     const char *line; /* in /proc/PID/status */
@@ -110,7 +110,7 @@ static void add_credentials(pid_t pid) {
     for (size_t i = 0; i < CREDENTIALS; i++) add("%s=%s", credentials[i].fact, values[i]);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------------------------------ */
+/* ---- limits ------------------------------------------------------------------------------------------------------ */
 
 static void add_cgroup_value(const char *name) {
     char path[96];
@@ -126,7 +126,9 @@ static void add_cgroup_value(const char *name) {
  */
 static void add_membership(pid_t pid) {
     char only[32];
-    if (read_text(CGROUP_PATH "/cgroup.procs", text, sizeof text) < 0) fault(E_CLONE_FAILED, "cgroup.procs: %s", strerror(errno));
+    if (read_text(CGROUP_PATH "/cgroup.procs", text, sizeof text) < 0) {
+        fault(E_CLONE_FAILED, "cgroup.procs: %s", strerror(errno));
+    }
     snprintf(only, sizeof only, "%d\n", pid);
     bool member = strcmp(text, only) == 0;
     load(pid, "cgroup");
@@ -140,7 +142,7 @@ static void add_rlimit(const char *line, const char *fact) {
     add("rlimit.%s=%s %s", fact, soft, hard);
 }
 
-/* ---- mounts and namespaces --------------------------------------------------------------------------------------------- */
+/* ---- mounts and namespaces --------------------------------------------------------------------------------------- */
 
 static bool has_option(const char *options, const char *wanted) {
     size_t length = strlen(wanted);

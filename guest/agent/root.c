@@ -24,7 +24,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* ---- in the agent's view --------------------------------------------------------------------------------------------- */
+/* ---- in the agent's view ----------------------------------------------------------------------------------------- */
 
 static void make_folder(const char *path, mode_t mode) {
     /* mkdir is subject to the umask, /tmp must not be. */
@@ -88,7 +88,7 @@ uint64_t scratch_bytes(void) {
     return (uint64_t)found.f_blocks * (uint64_t)found.f_bsize;
 }
 
-/* ---- in the workload's namespaces -------------------------------------------------------------------------------------- */
+/* ---- in the workload's namespaces -------------------------------------------------------------------------------- */
 
 static bool bind(const char *from, const char *to, unsigned long flags) {
     if (mount(from, to, NULL, MS_BIND, NULL) != 0) return false;
@@ -106,13 +106,15 @@ static bool make_devices(void) {
         {ROOT_PATH "/dev/null", 3, 1},   {ROOT_PATH "/dev/zero", 5, 1},    {ROOT_PATH "/dev/full", 7, 1},
         {ROOT_PATH "/dev/random", 8, 1}, {ROOT_PATH "/dev/urandom", 9, 1}, {ROOT_PATH "/dev/tty", 0, 5},
     };
-    if (mount("dev", ROOT_PATH "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k,nr_inodes=32") != 0) return false;
+    const char *options = "mode=0755,size=64k,nr_inodes=32";
+    if (mount("dev", ROOT_PATH "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, options) != 0) return false;
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
         const struct device *device = &devices[i];
         if (mknod(device->path, S_IFCHR | 0666, makedev(device->major, device->minor)) != 0) return false;
         if (chmod(device->path, 0666) != 0) return false;
     }
-    return symlink("/proc/self/fd", ROOT_PATH "/dev/fd") == 0 && symlink("/proc/self/fd/0", ROOT_PATH "/dev/stdin") == 0 &&
+    return symlink("/proc/self/fd", ROOT_PATH "/dev/fd") == 0 &&
+           symlink("/proc/self/fd/0", ROOT_PATH "/dev/stdin") == 0 &&
            symlink("/proc/self/fd/1", ROOT_PATH "/dev/stdout") == 0 &&
            symlink("/proc/self/fd/2", ROOT_PATH "/dev/stderr") == 0 && mkdir(ROOT_PATH "/dev/shm", 01777) == 0 &&
            mount(NULL, ROOT_PATH "/dev", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL) == 0 &&

@@ -1,6 +1,6 @@
 /*
- * The run itself: bytes between the workload's pipes and the bridge, each stream within the credit that its receiver has
- * given and the limit of the profile, until the workload has ended or has closed its result.
+ * The run itself: bytes between the workload's pipes and the bridge, each stream within the credit that its receiver
+ * has given and the limit of the profile, until the workload has ended or has closed its result.
  *
  *   runtime     complete when fd 4 is at its end; then everything is killed: what else it might do nobody waits for
  *   executable  complete when its process has ended; what it left in the background is killed
@@ -44,7 +44,7 @@ static struct workload *current;
 static bool exited, complete;
 static int status;
 
-/* ---- end of the workload ----------------------------------------------------------------------------------------------- */
+/* ---- end of the workload ----------------------------------------------------------------------------------------- */
 
 static void reap(void) {
     if (exited || waitpid(current->pid, &status, WNOHANG) != current->pid) return;
@@ -74,7 +74,7 @@ static void finish(void) {
     kill_cgroup();
 }
 
-/* ---- out --------------------------------------------------------------------------------------------------------------- */
+/* ---- out --------------------------------------------------------------------------------------------------------- */
 
 static bool discards(const struct outflow *flow) {
     return flow->sent == flow->limit;
@@ -118,11 +118,13 @@ static void pump_out(struct outflow *flow) {
 }
 
 static void take_credit(struct outflow *flow, uint32_t bytes) {
-    if (bytes == 0 || bytes > STREAM_WINDOW_BYTES - flow->window) fault(E_CLONE_FAILED, "stream %u: credit", flow->stream);
+    if (bytes == 0 || bytes > STREAM_WINDOW_BYTES - flow->window) {
+        fault(E_CLONE_FAILED, "stream %u: credit", flow->stream);
+    }
     flow->window += bytes;
 }
 
-/* ---- in ---------------------------------------------------------------------------------------------------------------- */
+/* ---- in ---------------------------------------------------------------------------------------------------------- */
 
 static void take_input(const uint8_t *bytes, uint32_t length) {
     if (input.ended) fault(E_CLONE_FAILED, "stdin: after-end");
@@ -173,7 +175,7 @@ static void pump_in(void) {
     input.ungranted = 0;
 }
 
-/* ---- the loop ---------------------------------------------------------------------------------------------------------- */
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
 static void take_frames(void) {
     struct frame frame;

@@ -6,7 +6,8 @@
  *   └── workload  PID 2 there: the runtime, or the executable; its status comes to the agent directly
  *
  * Both are forks of the agent. The agent's memory holds no secret when they are made that the workload could not know:
- * they have another user than the workload (the keeper) or give the memory up with execve before anything untrusted runs.
+ * they have another user than the workload (the keeper) or give the memory up with execve before anything untrusted
+ * runs.
  */
 #include "agent.h"
 
@@ -31,7 +32,7 @@ enum { HOLD_FD = 10, REPORT_FD = 11 };
 
 static int keeper = -1;
 
-/* ---- namespaces ------------------------------------------------------------------------------------------------------ */
+/* ---- namespaces -------------------------------------------------------------------------------------------------- */
 
 struct trouble {
     int error;
@@ -87,7 +88,7 @@ void make_namespaces(void) {
     if (keeper < 0) fault(E_TEMPLATE_BUILD, "keeper: %s", strerror(errno));
 }
 
-/* ---- the workload's side of the fork ----------------------------------------------------------------------------------- */
+/* ---- the workload's side of the fork ----------------------------------------------------------------------------- */
 
 static bool set_limit(pid_t pid, int which, uint64_t value) {
     const struct rlimit limit = {value, value};
@@ -97,7 +98,8 @@ static bool set_limit(pid_t pid, int which, uint64_t value) {
 static bool reset_signals(void) {
     sigset_t none;
     sigemptyset(&none);
-    for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL); /* refused for SIGKILL, SIGSTOP and musl's own */
+    /* Refused for SIGKILL, SIGSTOP and those that musl keeps for itself. */
+    for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
     return sigprocmask(SIG_SETMASK, &none, NULL) == 0;
 }
 
@@ -151,7 +153,7 @@ static _Noreturn void become_workload(const struct program *program, const int t
     _exit(127);
 }
 
-/* ---- the agent's side -------------------------------------------------------------------------------------------------- */
+/* ---- the agent's side -------------------------------------------------------------------------------------------- */
 
 static void set_nonblocking(int file) {
     if (file >= 0) fcntl(file, F_SETFL, O_NONBLOCK);

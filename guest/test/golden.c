@@ -1,8 +1,8 @@
 /*
- * Runs the agent's codec over the golden frames of the host: every case must give the violation that the host gives, and
- * every truncation of every case must end without one that the whole case does not have, without a crash and without a
- * read beyond the bytes. Built with the address and undefined behaviour sanitizers, each input in a block of its own
- * length so that one byte too far is found.
+ * Runs the agent's codec over the golden frames of the host: every case must give the violation that the host gives,
+ * and every truncation of every case must end without one that the whole case does not have, without a crash and
+ * without a read beyond the bytes. Built with the address and undefined behaviour sanitizers, each input in a block of
+ * its own length so that one byte too far is found.
  *
  * Usage: golden FOLDER   (reads FOLDER/index.tsv: name, sender, expected nonce, violation, number of good frames)
  */
@@ -125,7 +125,8 @@ int main(int argc, char **argv) {
         uint8_t *bytes = read_file(argv[1], name, &length);
         struct outcome whole = decode(from, nonce, bytes, length);
         if (strcmp(name_of(whole), expected) != 0 || whole.frames != frames || !header_survives(from, nonce, bytes)) {
-            printf("%s: %s after %u frames, expected %s after %u\n", name, name_of(whole), whole.frames, expected, frames);
+            printf("%s: %s after %u frames, expected %s after %u\n", name, name_of(whole), whole.frames, expected,
+                   frames);
             failures++;
         }
         /* A large payload is zeros: cutting it everywhere would say the same thing 60,000 times. */

@@ -6,10 +6,11 @@
  *                      bytes (randomUUID, randomInt) are filled on first use, which the template must never be.
  *   Math.random        V8 seeds it once per context and cannot be told to do it again: replaced from the start by a
  *                      generator whose 128-bit state is drawn anew.
- *   V8's own           is seeded too, through a flag: Node's internals keep a reference to the original function. The flag
- *                      holds 31 bits, enough for those (jitter, boundaries), not enough for `Math.random` of a million clones.
- *   vm contexts        have a Math.random of their own, seeded from the isolate's generator, which is the template's: each
- *                      gets its seed when it is made, through that same flag.
+ *   V8's own           is seeded too, through a flag: Node's internals keep a reference to the original function. The
+ *                      flag holds 31 bits, enough for those (jitter, boundaries), not enough for `Math.random` of a
+ *                      million clones.
+ *   vm contexts        have a Math.random of their own, seeded from the isolate's generator, which is the template's:
+ *                      each gets its seed when it is made, through that same flag.
  *   worker threads     are new isolates: V8 seeds them from OpenSSL.
  */
 import { randomBytes } from 'node:crypto';
@@ -20,7 +21,7 @@ import vm from 'node:vm';
 const reseedOpenSsl = createRequire(import.meta.url)('./renew.node');
 const originalRandom = Math.random;
 
-// ---- Math.random: xoshiro128** (Blackman and Vigna), two outputs for the 53 bits of a double -----------------------------
+// ---- Math.random: xoshiro128** (Blackman and Vigna), two outputs for the 53 bits of a double ------------------------
 
 const state = new Uint32Array(4);
 
@@ -45,7 +46,7 @@ const { random } = {
 
 Object.defineProperty(Math, 'random', { value: random, writable: true, enumerable: false, configurable: true });
 
-// ---- V8's generator ------------------------------------------------------------------------------------------------------
+// ---- V8's generator -------------------------------------------------------------------------------------------------
 
 /** Draws V8's seed for the context in which `useRandom` calls its Math.random for the first time. */
 function seedContext(useRandom) {
@@ -61,13 +62,13 @@ function seedContext(useRandom) {
 const { createContext } = vm;
 const useRandom = new vm.Script('Math.random()');
 
-vm.createContext = function (...parameters) {
-  const context = createContext.apply(this, parameters);
+vm.createContext = (...parameters) => {
+  const context = createContext(...parameters);
   seedContext(() => useRandom.runInContext(context));
   return context;
 };
 
-vm.runInNewContext = function (code, object, options) {
+vm.runInNewContext = (code, object, options) => {
   const settings = typeof options === 'string' ? { filename: options } : options;
   return vm.runInContext(code, vm.createContext(object, contextOptions(settings)), settings);
 };
@@ -76,18 +77,18 @@ vm.Script.prototype.runInNewContext = function (object, options) {
   return this.runInContext(vm.createContext(object, contextOptions(options)), options);
 };
 
-function contextOptions({ contextName: name, contextOrigin: origin, contextCodeGeneration: codeGeneration, microtaskMode } = {}) {
-  const options = { name, origin, codeGeneration, microtaskMode };
+function contextOptions({ contextName, contextOrigin, contextCodeGeneration, microtaskMode } = {}) {
+  const options = { name: contextName, origin: contextOrigin, codeGeneration: contextCodeGeneration, microtaskMode };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 syncBuiltinESMExports();
 
-// ---- renewal -------------------------------------------------------------------------------------------------------------
+// ---- renewal --------------------------------------------------------------------------------------------------------
 
 /**
- * In the template: what the renewal runs through is loaded and compiled. V8's own generator is left out: it takes a seed
- * only when it is used for the first time.
+ * In the template: what the renewal runs through is loaded and compiled. V8's own generator is left out: it takes a
+ * seed only when it is used for the first time.
  */
 export function rehearseRenewal() {
   renew(random);
@@ -103,6 +104,8 @@ function renew(useContext) {
   reseedOpenSsl();
   const seed = randomBytes(16);
   for (let i = 0; i < state.length; i++) state[i] = seed.readUInt32LE(4 * i);
-  if (state.every((word) => word === 0) || state.every((word, i) => word === before[i])) throw new Error('no randomness');
+  // All zeros would stay zeros for ever.
+  const same = state.every((word, i) => word === before[i]);
+  if (same || state.every((word) => word === 0)) throw new Error('no randomness');
   seedContext(useContext);
 }

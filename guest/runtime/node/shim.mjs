@@ -1,12 +1,12 @@
 /**
  * The Node runtime of a clone. It starts in the template, loads and runs through everything that an event will need,
- * says "ready" on fd 4 and waits for fd 3. Then it is part of the template's memory. In a clone the wait ends: randomness
- * is renewed; later the event comes, the customer's handler is loaded and called, and its result leaves on fd 4.
- * docs/FORMATS.md, "Runtime channel", has the format.
+ * says "ready" on fd 4 and waits for fd 3. Then it is part of the template's memory. In a clone the wait ends:
+ * randomness is renewed; later the event comes, the customer's handler is loaded and called, and its result leaves on
+ * fd 4. docs/FORMATS.md, "Runtime channel", has the format.
  */
 import { closeSync, copyFileSync, mkdtempSync, readSync, rmSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import util from 'node:util';
 import vm from 'node:vm';
 import { rehearseRenewal, renewRandomness } from './random.mjs';
@@ -22,10 +22,11 @@ const CAUSES_MAX = 5;
 
 const require = createRequire(import.meta.url);
 const own = new URL('.', import.meta.url).href;
+const FOREIGN = [own, fileURLToPath(own), 'node:internal/', 'node:diagnostics_channel'];
 const rethrow = new vm.Script('throw mayflyError');
 let answered = false;
 
-// ---- fd 3 and fd 4 -------------------------------------------------------------------------------------------------------
+// ---- fd 3 and fd 4 --------------------------------------------------------------------------------------------------
 
 /** Waits for the agent's word as long as it takes. */
 function awaitRenewal() {
@@ -71,7 +72,7 @@ function answer(text) {
   process.reallyExit(0);
 }
 
-// ---- the call ------------------------------------------------------------------------------------------------------------
+// ---- the call -------------------------------------------------------------------------------------------------------
 
 /** An error with the phase it belongs to. */
 class Failure {
@@ -94,13 +95,13 @@ async function respond({ handler: path, context, event }) {
 async function load(path) {
   try {
     const module = await loadModule(path);
-    for (const candidate of [module, module.default, module.handler, module.default?.handler, module.default?.default]) {
+    const inner = module.default;
+    for (const candidate of [module, inner, module.handler, inner?.handler, inner?.default]) {
       if (typeof candidate === 'function') return candidate;
     }
     const exported = Object.keys(module).join(', ') || 'nothing';
-    throw new TypeError(
-      `${path} exports no function (it exports ${exported}): write \`export default\`, \`export const handler\` or \`module.exports\``,
-    );
+    const remedy = 'write `export default`, `export const handler` or `module.exports`';
+    throw new TypeError(`${path} exports no function (it exports ${exported}): ${remedy}`);
   } catch (error) {
     throw new Failure('load', error);
   }
@@ -145,7 +146,7 @@ function encode(value) {
   }
 }
 
-// ---- errors --------------------------------------------------------------------------------------------------------------
+// ---- errors ---------------------------------------------------------------------------------------------------------
 
 function describe({ phase, error }) {
   return JSON.stringify({ ok: false, phase, error: isError(error) ? errorOf(error, phase) : strayOf(error) });
@@ -180,9 +181,11 @@ function text(read) {
   }
 }
 
-/** That this file imported the handler is of no interest. */
+/** That this file loaded the handler is of no interest. */
 function withoutImporter(said) {
-  return said.replace(` imported from ${new URL(import.meta.url).pathname}`, '');
+  const path = new URL(import.meta.url).pathname;
+  const without = said.replace(` imported from ${path}`, '').replaceAll(`\n- ${path}`, '');
+  return without.replace(/\nRequire stack:(?!\n- )/, '');
 }
 
 function stack(error, phase) {
@@ -203,7 +206,7 @@ function stack(error, phase) {
 
 /** Frames of this file and of Node's internals say nothing about the customer's code. */
 function isForeignFrame(line) {
-  return /^ {4}at /.test(line) && (line.includes(own) || line.includes('node:internal/') || line.includes('node:diagnostics_channel'));
+  return /^ {4}at /.test(line) && FOREIGN.some((part) => line.includes(part));
 }
 
 /**
@@ -221,7 +224,7 @@ function locate(error) {
   }
 }
 
-// ---- life ----------------------------------------------------------------------------------------------------------------
+// ---- life -----------------------------------------------------------------------------------------------------------
 
 function listenForStrays() {
   process.on('uncaughtException', (error) => answer(describe(new Failure('call', error))));
