@@ -83,7 +83,7 @@ export interface Stages {
   seal(draft: EvidenceDraft): Promise<SealedEvidence>;
 }
 
-export interface Delivery {
+interface Delivery {
   readonly event: Event;
   readonly profile: SealedProfile;
   readonly workload: Workload;

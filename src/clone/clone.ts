@@ -31,7 +31,7 @@ export interface CloneOrder {
 }
 
 /** What a clone is made from; clone/template.ts finds or builds it. */
-export interface CloneTemplate {
+interface CloneTemplate {
   readonly state: TemplateState;
   /** Rejects with E_TEMPLATE_TAMPERED unless its files are as they were sealed. */
   check(): Promise<void>;

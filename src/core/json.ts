@@ -21,7 +21,7 @@ export type JsonParsed =
   | { readonly ok: false; readonly problem: JsonProblem };
 
 /** Where the values of the outermost object stand in the text: `[start, end)`, to be passed on verbatim. */
-export type JsonMembers = ReadonlyMap<string, readonly [number, number]>;
+type JsonMembers = ReadonlyMap<string, readonly [number, number]>;
 
 export interface JsonBounds {
   readonly bytesMax: number;
@@ -171,7 +171,6 @@ export function printableLine(text: string, unitsMax: number): string {
 
 /** The same with line breaks and tabs kept: a stack, a console. */
 export function printableText(text: string, unitsMax: number): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: removing control characters is the point
   const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
   const clean = text.slice(0, unitsMax + 1).replace(/\r\n?/g, '\n').replace(controls, '').toWellFormed();
   return clean.length > unitsMax ? `${clean.slice(0, unitsMax - 1).toWellFormed()}…` : clean;

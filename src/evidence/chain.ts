@@ -6,7 +6,14 @@ import { canonicalJson } from '../core/json.ts';
 import { chainStart, hashOfLine } from './record.ts';
 
 export type ChainCheck =
-  | { readonly ok: true; readonly records: number; readonly head: string; readonly torn: boolean }
+  | {
+      readonly ok: true;
+      readonly records: number;
+      /** Hash of the last record. */
+      readonly head: string;
+      /** The file ends in half a line: a crash, cut off by the next writer. */
+      readonly torn: boolean;
+    }
   | { readonly ok: false; readonly line: number; readonly reason: string };
 
 export interface ChainOptions {
@@ -14,58 +21,32 @@ export interface ChainOptions {
   readonly witness?: string;
 }
 
-/** Incremental, so that a file of any size can be verified in pieces. */
-export class ChainVerifier {
-  #sequence = 0;
-  #head = chainStart;
-  #witnessed: boolean;
-  readonly #witness: string | undefined;
-
-  constructor({ witness }: ChainOptions = {}) {
-    this.#witness = witness;
-    this.#witnessed = witness === undefined;
-  }
-
-  get head(): string {
-    return this.#head;
-  }
-
-  get records(): number {
-    return this.#sequence;
-  }
-
-  get witnessed(): boolean {
-    return this.#witnessed;
-  }
-
-  /** Undefined when the line continues the chain, otherwise why not. */
-  add(line: string): string | undefined {
-    let record: unknown;
-    try {
-      record = JSON.parse(line);
-    } catch {
-      return 'not JSON';
-    }
-    if (typeof record !== 'object' || record === null) return 'not a record';
-    const { sequence, previous } = record as { readonly sequence?: unknown; readonly previous?: unknown };
-    if (sequence !== this.#sequence) return `has sequence ${String(sequence)}, expected ${this.#sequence}`;
-    if (previous !== this.#head) return 'does not carry the hash of the record before it';
-    if (canonicalJson(record) !== line) return 'is not in canonical form';
-    this.#sequence += 1;
-    this.#head = hashOfLine(line);
-    if (this.#head === this.#witness) this.#witnessed = true;
-    return undefined;
-  }
-}
-
-export function verifyChain(text: string, options: ChainOptions = {}): ChainCheck {
+export function verifyChain(text: string, { witness }: ChainOptions = {}): ChainCheck {
   const lines = text.split('\n');
   const torn = lines.pop() !== '';
-  const verifier = new ChainVerifier(options);
-  for (const [index, line] of lines.entries()) {
-    const reason = verifier.add(line);
-    if (reason !== undefined) return { ok: false, line: index + 1, reason };
+  let head = chainStart;
+  let witnessed = witness === undefined;
+  for (const [sequence, line] of lines.entries()) {
+    const reason = refuse(line, sequence, head);
+    if (reason !== undefined) return { ok: false, line: sequence + 1, reason };
+    head = hashOfLine(line);
+    if (head === witness) witnessed = true;
   }
-  if (!verifier.witnessed) return { ok: false, line: lines.length, reason: 'the witnessed record is missing' };
-  return { ok: true, records: verifier.records, head: verifier.head, torn };
+  if (!witnessed) return { ok: false, line: lines.length, reason: 'the witnessed record is missing' };
+  return { ok: true, records: lines.length, head, torn };
+}
+
+/** Undefined when the line is the record of that place. */
+function refuse(line: string, sequence: number, previous: string): string | undefined {
+  let record: unknown;
+  try {
+    record = JSON.parse(line);
+  } catch {
+    return 'is not JSON';
+  }
+  if (typeof record !== 'object' || record === null) return 'is not a record';
+  const found = record as { readonly sequence?: unknown; readonly previous?: unknown };
+  if (found.sequence !== sequence) return `has sequence ${String(found.sequence)}, expected ${sequence}`;
+  if (found.previous !== previous) return 'does not carry the hash of the record before it';
+  return canonicalJson(record) === line ? undefined : 'is not in canonical form';
 }

@@ -61,7 +61,7 @@ export type RecordedVerdict =
   | { readonly kind: 'accepted' }
   | { readonly kind: 'failed' | 'withheld'; readonly code: ErrorCode; readonly blame: Blame };
 
-export interface RecordedProfile {
+interface RecordedProfile {
   readonly digest: string;
   /** Null when the process that had it died before it could be written. */
   readonly content: Profile | null;

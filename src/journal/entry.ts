@@ -2,8 +2,6 @@
  * What a run writes down about itself before it does it, one line each (docs/FORMATS.md). A later Mayfly reads these
  * lines when the one that wrote them is gone, so they hold all that is needed to clean up and to seal the evidence.
  */
-import type { ProcessIdentity } from '../clone/vmm/contract.ts';
-
 /** A process that cannot be confused with another one: pid and start time within one boot of the host. */
 export interface OwnerIdentity {
   readonly pid: number;
@@ -39,7 +37,3 @@ export type JournalEntry =
   | { readonly kind: 'releasing'; readonly code: string }
   | { readonly kind: 'released'; readonly verified: boolean }
   | { readonly kind: 'sealed'; readonly hash: string };
-
-export function sameProcess(identity: ProcessIdentity, pid: number, startTicks: string): boolean {
-  return identity.pid === pid && identity.startTicks === BigInt(startTicks);
-}

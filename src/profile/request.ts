@@ -1,6 +1,6 @@
 /** What a caller may ask of a profile. Everything absent gets its default. */
 
-export interface ImageReference {
+interface ImageReference {
   readonly name: string;
   /** `sha256:` and 64 hex digits: the base file system. */
   readonly digest: string;

@@ -26,7 +26,7 @@ export interface FoundRun {
   readonly ownerAlive: boolean | undefined;
 }
 
-export type AcceptedEntry = Extract<JournalEntry, { kind: 'accepted' }>;
+type AcceptedEntry = Extract<JournalEntry, { kind: 'accepted' }>;
 
 /** A run that its process did not live to end. */
 export interface AbandonedRun {

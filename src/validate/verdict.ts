@@ -2,8 +2,8 @@
  * A Verdict is how a run ended, as a value: guest misbehaviour, a caller's bug and a host failure all become one, so
  * that every accepted event reaches its evidence by the same road.
  */
-import { errorTable, MayflyError } from '../core/errors.ts';
-import type { Blame, ErrorCode } from '../core/errors.ts';
+import { errorTable } from '../core/errors.ts';
+import type { Blame, ErrorCode, MayflyError } from '../core/errors.ts';
 
 export interface Failure {
   readonly code: ErrorCode;

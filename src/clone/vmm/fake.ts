@@ -29,7 +29,7 @@ export type FakeFault =
   | { readonly at: 'kill'; readonly does: 'survive' | 'survive-once' };
 
 /** `die`: the process ends. `halt`: the guest stops and its process waits. `garbage`: bytes that are no frame. */
-export type Disaster = 'die' | 'silence' | 'halt' | 'garbage' | 'half-frame';
+type Disaster = 'die' | 'silence' | 'halt' | 'garbage' | 'half-frame';
 
 export interface FakeOptions {
   readonly clock: Clock;
@@ -85,7 +85,7 @@ function sleep({ clock, delay }: FakeOptions): Promise<void> {
 
 const PID_BASE = 100_000;
 
-export class FakeMachine implements Machine {
+class FakeMachine implements Machine {
   readonly identity: ProcessIdentity;
   readonly bridge: Duplex;
   readonly exited: Promise<MachineExit>;
