@@ -33,8 +33,12 @@ static void make_folder(const char *path, mode_t mode) {
     }
 }
 
-/* Bytes and inodes: each inode costs the kernel about a kilobyte that the size does not count. */
+/*
+ * Bytes and inodes: each inode costs the kernel about a kilobyte that the size does not count. To tmpfs, a size of 0
+ * means no limit.
+ */
 static void scratch_options(char *options, size_t room, uint64_t bytes) {
+    if (bytes == 0) fault(E_CLONE_FAILED, "a scratch of no bytes");
     snprintf(options, room, "mode=0755,size=%" PRIu64 ",nr_inodes=%" PRIu64, bytes, 32768 + bytes / 16384);
 }
 

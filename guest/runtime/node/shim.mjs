@@ -263,7 +263,13 @@ async function warmUp() {
   console.error('');
 }
 
+/** Node queues what a full pipe does not take, and would lose it with the end of the process. */
+function writeLogsAtOnce() {
+  for (const stream of [process.stdout, process.stderr]) stream._handle.setBlocking(true);
+}
+
 async function main() {
+  writeLogsAtOnce();
   await warmUp();
   writeAll('ready\n');
   awaitRenewal();
