@@ -6,7 +6,6 @@
 import { access, constants, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MayflyError } from '../core/errors.ts';
-import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
 
 export type AcceleratorMode = 'auto' | 'kvm' | 'tcg';
@@ -104,5 +103,3 @@ function cachePath(options: AcceleratorOptions): string {
   return join(options.home, 'accelerator.json');
 }
 
-/** Kept beside its user: a working KVM boots the guest in well under a second. */
-export const trialBootMillis = limits.trialBootMillisMax;

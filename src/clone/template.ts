@@ -51,7 +51,7 @@ export interface TemplateOptions {
   readonly workloadId: number;
   /** Tells this process from others that build the same template at the same time. */
   readonly builder: string;
-  readonly alive: (builder: string) => boolean;
+  readonly alive: (builder: string) => Promise<boolean>;
 }
 
 export interface Templates {
@@ -256,7 +256,7 @@ function sameFile(sealed: Fingerprint | undefined, found: Fingerprint | undefine
 async function removeAbandoned(root: string, options: TemplateOptions): Promise<void> {
   for (const name of await readdir(root)) {
     const builder = /^building-([^-]+-[^-]+)-/.exec(name)?.[1];
-    if (builder === undefined || builder === options.builder || options.alive(builder)) continue;
+    if (builder === undefined || builder === options.builder || (await options.alive(builder))) continue;
     await rm(join(root, name), { recursive: true, force: true });
   }
 }

@@ -1,0 +1,198 @@
+/**
+ * Mayfly as its command line uses it: the machine's repository, engine and templates, found and opened when first needed,
+ * and `run`, which sends one event on its journey. main.ts gives it the real clock, randomness, disk and processes.
+ */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { prepareTemplate } from './bridge/session.ts';
+import { chooseAccelerator } from './clone/accelerator.ts';
+import type { AcceleratorMode, AcceleratorVerdict } from './clone/accelerator.ts';
+import { openJail } from './clone/jail.ts';
+import type { Jail } from './clone/jail.ts';
+import { probeQemu } from './clone/probe.ts';
+import type { QemuFacts } from './clone/probe.ts';
+import { openTemplates } from './clone/template.ts';
+import type { Template, Templates } from './clone/template.ts';
+import { bootOnce, createQemu } from './clone/vmm/qemu.ts';
+import type { QemuOptions } from './clone/vmm/qemu.ts';
+import type { Vmm } from './clone/vmm/contract.ts';
+import { createStages, reclaimAbandoned } from './compose.ts';
+import type { Disk } from './core/disk.ts';
+import { limits } from './core/limits.ts';
+import type { Random } from './core/random.ts';
+import type { Clock } from './core/time.ts';
+import type { Workload } from './event/workload.ts';
+import { openRepository } from './image/repository.ts';
+import type { Repository } from './image/repository.ts';
+import type { OwnerIdentity } from './journal/entry.ts';
+import { runEvent } from './pipeline.ts';
+import { workloadId } from './profile/generate.ts';
+import type { Profile } from './profile/profile.ts';
+import type { RequestedLimits } from './profile/request.ts';
+import type { Processes } from './release/processes.ts';
+import type { Reclaimed } from './release/reclaim.ts';
+import type { Outcome, RunObserver } from './stages.ts';
+
+export interface AppOptions {
+  /** MAYFLY_HOME, absolute. */
+  readonly home: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly processes: Processes;
+  readonly euid: number;
+  readonly pid: number;
+}
+
+export interface Engine {
+  readonly vmm: Vmm;
+  readonly qemu: QemuFacts;
+  readonly accelerator: AcceleratorVerdict;
+  readonly templates: Templates;
+}
+
+/** What to run on which event, in which image, within which limits. */
+export interface RunOrder {
+  readonly image: string;
+  readonly workload: Workload;
+  /** UTF-8 JSON. */
+  readonly event: Buffer;
+  readonly limits: RequestedLimits;
+  readonly accelerator: AcceleratorMode;
+  readonly signal?: AbortSignal;
+}
+
+export interface AppObserver extends RunObserver {
+  /** Something that takes seconds has begun, as in `booting a node template`. */
+  progress?(what: string): void;
+  /** Known before the event is accepted. */
+  engine?(engine: Engine): void;
+}
+
+export class App {
+  readonly home: string;
+  readonly jail: Jail;
+  readonly #options: AppOptions;
+  #repository: Promise<Repository> | undefined;
+  readonly #engines = new Map<AcceleratorMode, Promise<Engine>>();
+
+  constructor(options: AppOptions, kvmGroup: number | undefined) {
+    this.#options = options;
+    this.home = options.home;
+    const { euid, pid } = options;
+    this.jail = openJail({ euid, pid, ...(kvmGroup === undefined ? {} : { kvmGroup }) });
+  }
+
+  /** Rejects with E_SETUP_MISSING or E_ARTEFACT_CORRUPT. */
+  repository(): Promise<Repository> {
+    this.#repository ??= openRepository(this.home);
+    return this.#repository;
+  }
+
+  /** Rejects with E_QEMU_MISSING, E_ACCELERATOR, E_SETUP_MISSING or E_ARTEFACT_CORRUPT. */
+  engine(mode: AcceleratorMode): Promise<Engine> {
+    const known = this.#engines.get(mode);
+    if (known !== undefined) return known;
+    const engine = this.#openEngine(mode);
+    this.#engines.set(mode, engine);
+    engine.catch(() => this.#engines.delete(mode));
+    return engine;
+  }
+
+  /** Ends what earlier processes left behind. */
+  reclaim(): Promise<Reclaimed> {
+    const { disk, processes, clock } = this.#options;
+    const wait = (millis: number): Promise<void> => new Promise((resolve) => clock.after(millis, resolve));
+    return reclaimAbandoned({ home: this.home, disk, processes, clock, wait });
+  }
+
+  /** Rejects only when the event was not accepted or nothing can run here; see `runEvent`. */
+  async run(order: RunOrder, observer: AppObserver = {}): Promise<Outcome> {
+    const { clock, random, disk, processes } = this.#options;
+    const repository = await this.repository();
+    const image = await repository.images.get(order.image);
+    const engine = await this.engine(order.accelerator);
+    observer.engine?.(engine);
+    const template = (profile: Profile): Promise<Template> => {
+      return engine.templates.get(image, profile.shape.ramBytes, (step) => observer.progress?.(step));
+    };
+    const origin = {
+      isolation: engine.vmm.isolation,
+      vmm: engine.vmm.version,
+      kernel: repository.kernel.digest,
+      imageName: image.name,
+      imageDigest: image.digest,
+    };
+    const stages = createStages({
+      home: this.home, clock, random, disk, processes, template,
+      vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
+    });
+    const request = {
+      image: { name: image.name, digest: image.digest },
+      workload: order.workload,
+      event: order.event,
+      limits: order.limits,
+      minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
+      ...(order.signal === undefined ? {} : { signal: order.signal }),
+    };
+    return await runEvent(stages, request, observer);
+  }
+
+  async #owner(): Promise<OwnerIdentity> {
+    const { processes, pid } = this.#options;
+    const startTicks = (await processes.startTicks(pid)) ?? 0n;
+    return { pid, startTicks: String(startTicks), bootId: await processes.bootId() };
+  }
+
+  async #openEngine(mode: AcceleratorMode): Promise<Engine> {
+    const { clock, processes, pid } = this.#options;
+    const [qemu, repository, { startTicks }] = await Promise.all([
+      probeQemu(this.home), this.repository(), this.#owner(),
+    ]);
+    const common = { ...qemu, jail: this.jail, clock };
+    const accelerator = await chooseAccelerator({
+      mode, clock, home: this.home, hostBootId: await processes.bootId(),
+      kernelDigest: repository.kernel.digest, qemuVersion: qemu.version,
+      trialBoot: () => this.#trialBoot({ ...common, accelerator: 'kvm' }, repository),
+    });
+    const vmm = createQemu({ ...common, accelerator: accelerator.isolation });
+    const { kernel, initramfs } = repository;
+    const templates = openTemplates({
+      home: this.home, kernel, initramfs, vmm, clock, workloadId,
+      builder: `${pid}-${startTicks}`,
+      alive: (builder) => this.#isAlive(builder),
+    });
+    return { vmm, qemu, accelerator, templates };
+  }
+
+  /** A guest under KVM until its agent is ready, in a folder that is gone afterwards. */
+  async #trialBoot(engine: QemuOptions, repository: Repository): Promise<void> {
+    const { disk, clock, pid } = this.#options;
+    const folder = join(this.home, 'run', `trial-${pid}`);
+    const [image] = repository.images.list();
+    if (image === undefined) throw new Error('there is no image to boot with');
+    await disk.makeFolder(folder);
+    try {
+      const { kernel, initramfs } = repository;
+      const spec = { folder, kernel: kernel.path, initramfs: initramfs.path, baseImage: image.path, ramBytes: TRIAL_RAM };
+      await bootOnce(engine, spec, async (transport) => {
+        const prepare = { argv: [], env: [], uid: workloadId, gid: workloadId, scratchBytes: limits.scratchBytesDefault };
+        await prepareTemplate({ transport, clock, prepare, bounds: { bootMillisMax: limits.trialBootMillisMax } });
+      });
+    } finally {
+      await disk.remove(folder);
+    }
+  }
+
+  async #isAlive(builder: string): Promise<boolean> {
+    const [pid, ticks] = builder.split('-');
+    return (await this.#options.processes.startTicks(Number(pid))) === BigInt(ticks ?? '0');
+  }
+}
+
+const TRIAL_RAM = 256 * 1024 * 1024;
+
+export async function openApp(options: AppOptions): Promise<App> {
+  const device = await stat('/dev/kvm').catch(() => undefined);
+  return new App(options, device?.gid);
+}

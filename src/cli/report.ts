@@ -1,0 +1,92 @@
+/** How runs and errors look to people and to scripts. */
+import { errorTable } from '../core/errors.ts';
+import type { MayflyError } from '../core/errors.ts';
+import type { TimelineEntry } from '../evidence/record.ts';
+import type { Engine } from '../app.ts';
+import type { Outcome } from '../stages.ts';
+import type { FailedVerdict } from '../validate/verdict.ts';
+import type { Paint } from './io.ts';
+import { formatBytes, formatMillis } from './units.ts';
+
+export type Problem = Pick<MayflyError, 'code' | 'message' | 'remedy' | 'blame'> & { readonly detail?: string | undefined };
+
+/** `error E_CODE: title`, what happened, its detail, and what to do. */
+export function formatProblem(problem: Problem, paint: Paint): string {
+  const { code, message, remedy, detail } = problem;
+  const lines = [`${paint.red(paint.bold('error'))} ${paint.bold(code)}: ${errorTable[code].title}`, `  ${message}`];
+  if (detail !== undefined && detail !== '') lines.push('', ...detail.split('\n').map((line) => `  ${paint.dim(line)}`), '');
+  lines.push(`  ${paint.cyan('remedy')} ${remedy}`);
+  return `${lines.join('\n')}\n`;
+}
+
+const BAR_WIDTH = 36;
+const BLOCK = '█';
+
+/** A line per step: when it began, how long it took, and where it stands in the whole. */
+export function formatTimeline(timeline: readonly TimelineEntry[], paint: Paint): string {
+  const total = Math.max(1, ...timeline.map(({ at, millis }) => at + millis));
+  const lines = timeline.map(({ stage, at, millis, attempt }) => {
+    const from = Math.min(BAR_WIDTH - 1, Math.floor((at / total) * BAR_WIDTH));
+    const width = Math.min(BAR_WIDTH - from, Math.max(1, Math.round((millis / total) * BAR_WIDTH)));
+    const bar = `${' '.repeat(from)}${BLOCK.repeat(width)}`.padEnd(BAR_WIDTH);
+    const name = attempt > 1 ? `${stage} (${attempt})` : stage;
+    return `  ${name.padEnd(14)} ${formatMillis(millis).padStart(9)}  ${paint.cyan(bar)}`;
+  });
+  return `${[...lines, `  ${'event to end'.padEnd(14)} ${formatMillis(total).padStart(9)}`].join('\n')}\n`;
+}
+
+export function formatSummary(outcome: Outcome, paint: Paint): string {
+  const { usage, release, evidence, proof } = outcome;
+  const lines: string[] = [];
+  if (proof !== undefined) {
+    const verdict = proof.differences.length === 0 ? paint.green('equal to the profile') : paint.red('different');
+    lines.push(`  proof          ${proof.facts.length} facts read inside the clone, ${verdict}`);
+  }
+  if (usage !== undefined) {
+    const cpu = formatMillis(usage.cpuMicros / 1000);
+    lines.push(`  used           ${cpu} CPU, ${formatBytes(usage.memoryPeakBytes)} peak memory`);
+  }
+  const released = release.verified ? paint.green('verified: nothing left') : paint.red(`left: ${release.left.join(', ')}`);
+  lines.push(`  released       ${released}`);
+  if (evidence !== undefined) lines.push(`  evidence       record ${evidence.record.sequence}, ${evidence.hash.slice(0, 23)}…`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** What `run --json` prints: one object, also for failures. */
+export function jsonOutcome(outcome: Outcome, engine: Engine | undefined): Record<string, unknown> {
+  const { verdict, runId, output, usage, timeline, attempts, release, evidence, profile, proof, truncated, state } = outcome;
+  return {
+    ok: verdict.kind === 'accepted',
+    runId,
+    state,
+    ...(verdict.kind === 'accepted' ? jsonOutput(output) : { error: jsonProblem(verdict) }),
+    isolation: engine?.vmm.isolation ?? null,
+    profile: profile === undefined ? null : { digest: profile.digest, ...profile.profile, reasons: profile.reasons },
+    proof: proof ?? null,
+    usage: usage ?? null,
+    truncated,
+    timeline: timeline.map((entry) => ({ ...entry, at: round(entry.at), millis: round(entry.millis) })),
+    attempts,
+    release,
+    evidence: evidence === undefined ? null : { sequence: evidence.record.sequence, hash: evidence.hash },
+  };
+}
+
+/** Output that is no JSON text, as a raw executable's, is given as base64. */
+function jsonOutput(output: Buffer | undefined): Record<string, unknown> {
+  const bytes = output ?? Buffer.alloc(0);
+  try {
+    return { output: JSON.parse(bytes.toString('utf8')) as unknown };
+  } catch {
+    return { outputBase64: bytes.toString('base64') };
+  }
+}
+
+export function jsonProblem(problem: Problem | FailedVerdict): Record<string, unknown> {
+  const { code, blame, message, remedy, detail } = problem;
+  return { code, blame, message, remedy, ...(detail === undefined ? {} : { detail }) };
+}
+
+function round(millis: number): number {
+  return Math.round(millis * 1000) / 1000;
+}
