@@ -10,7 +10,7 @@ import type { CodeEntry } from '../../../src/bridge/session.ts';
 import { Session } from '../../../src/bridge/session.ts';
 import {
   adopted, adoptedRig, assertFailed, cloneNonce, configuration, executingRig, exit, facts, finishRun, freshRig,
-  identity, ManualClock, provedRig, settle, Transport,
+  identity, ManualClock, provedRig, ScriptedGuest, settle, Transport,
 } from './rig.ts';
 
 const code: readonly CodeEntry[] = [
@@ -21,7 +21,7 @@ const code: readonly CodeEntry[] = [
 ];
 
 test('a whole exchange: adopt, configure, execute', async () => {
-  const { session, guest, clock } = freshRig();
+  const { session, guest, clock, transport } = freshRig();
   assert.deepEqual(session.status, { state: 'fresh' });
   const adopting = session.adopt(identity);
   assert.deepEqual(session.status, { state: 'adopting' });
@@ -67,6 +67,7 @@ test('a whole exchange: adopt, configure, execute', async () => {
   assert.deepEqual(logs, ['out a', 'err b']);
   assert.equal(session.status.state, 'finished');
   assert.equal(clock.pending, 0);
+  assert.ok(transport.isPaused(), 'the transport is still read');
 });
 
 test('ADOPT carries the nonce and the clock of the moment it is written; every later frame has the nonce', async () => {
@@ -213,8 +214,9 @@ test('close ends what is under way as interrupted, twice is once, and a finished
 test('close inside a callback stops at once', async () => {
   const seen: string[] = [];
   const rig = await executingRig({ onStdout: (chunk) => { seen.push(String(chunk)); rig.session.close(); } });
-  rig.guest.data('stdout', 'a');
-  rig.guest.data('stdout', 'b');
+  // One chunk: the second frame is already decoded when the first one is handled.
+  const frames = ['a', 'b'].map((text) => rig.guest.make(frameTypes.DATA, streams.stdout, Buffer.from(text)));
+  rig.transport.feed(Buffer.concat(frames));
   await assertFailed(rig, { code: 'E_INTERRUPTED' });
   assert.deepEqual(seen, ['a']);
 });
@@ -225,6 +227,15 @@ test('a transport that is already gone fails the session instead of leaving it w
   const session = new Session({ transport, clock: new ManualClock() });
   assert.equal((await session.failed).code, 'E_GUEST_DIED');
   await assert.rejects(session.adopt(identity), { code: 'E_GUEST_DIED' });
+});
+
+test('a transport that somebody has paused flows again', async () => {
+  const transport = new Transport();
+  transport.pause();
+  const session = new Session({ transport, clock: new ManualClock() });
+  const adopting = session.adopt(identity);
+  new ScriptedGuest(transport).say('ADOPTED', adopted);
+  assert.deepEqual(await adopting, adopted);
 });
 
 test('rejections that nobody awaits are not unhandled', async () => {
