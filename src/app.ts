@@ -89,6 +89,11 @@ export class App {
     return this.#repository;
   }
 
+  /** Rejects with E_QEMU_MISSING. */
+  qemu(): Promise<QemuFacts> {
+    return probeQemu(this.home);
+  }
+
   /** Rejects with E_QEMU_MISSING, E_ACCELERATOR, E_SETUP_MISSING or E_ARTEFACT_CORRUPT. */
   engine(mode: AcceleratorMode): Promise<Engine> {
     const known = this.#engines.get(mode);

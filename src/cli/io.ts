@@ -17,6 +17,8 @@ export interface Io {
   /** Monotonic milliseconds. */
   now(): number;
   openApp(): Promise<App>;
+  /** Absolute path of the examples that come with Mayfly. */
+  readonly examples: string;
   /** Version of Mayfly, as in `0.1.0`. */
   readonly version: string;
 }

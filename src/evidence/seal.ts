@@ -20,7 +20,7 @@ export interface SealOptions {
   readonly folder: string;
 }
 
-const EVIDENCE_FILE = 'evidence.jsonl';
+export const EVIDENCE_FILE = 'evidence.jsonl';
 
 /** Rejects with E_EVIDENCE_WRITE; then nothing was acknowledged, and a torn line may be left for the next writer. */
 export async function sealEvidence(options: SealOptions, draft: EvidenceDraft): Promise<SealedEvidence> {

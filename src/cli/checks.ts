@@ -1,0 +1,105 @@
+/**
+ * The judgements of `mayfly doctor`: from what was found on the machine to ok, warn or fail, each with its remedy. Pure,
+ * so that a machine of any kind can be described in a test.
+ */
+
+export type Level = 'ok' | 'warn' | 'fail';
+
+export interface Check {
+  readonly name: string;
+  readonly level: Level;
+  /** What was found. */
+  readonly found: string;
+  /** What to do about it; empty when it is ok. */
+  readonly remedy: string;
+}
+
+export interface MachineFacts {
+  readonly node: string;
+  /** Undefined: not found. `problem` says why it cannot be used. */
+  readonly qemu: { readonly version: string; readonly readOnlyRam: boolean } | undefined;
+  readonly qemuProblem: string;
+  readonly accelerator: { readonly isolation: 'kvm' | 'tcg'; readonly why: string } | undefined;
+  readonly images: readonly string[];
+  /** Why kernel, initramfs or an image cannot be used; empty when they can. */
+  readonly repositoryProblem: string;
+  readonly root: boolean;
+  /** Launchers of the jail that are missing. */
+  readonly missingLaunchers: readonly string[];
+  readonly cgroup: string;
+  readonly ksm: boolean;
+  readonly swapBytes: number;
+  readonly smt: boolean;
+  /** CPU weaknesses that the kernel calls vulnerable. */
+  readonly vulnerable: readonly string[];
+  readonly freeBytes: number;
+  readonly freeBytesNeeded: number;
+  readonly home: string;
+  readonly staleRuns: readonly string[];
+}
+
+const SETUP = 'Run `npm run setup`.';
+
+export function judge(facts: MachineFacts): Check[] {
+  const check = (name: string, level: Level, found: string, remedy = ''): Check => ({ name, level, found, remedy });
+  const major = Number(facts.node.split('.')[0]);
+  const gibibytes = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
+  return [
+    major >= 24 ? check('node', 'ok', facts.node) : check('node', 'fail', facts.node, 'Use Node 24 or newer.'),
+    facts.qemu === undefined
+      ? check('qemu', 'fail', facts.qemuProblem, `${SETUP} It installs qemu-system-x86.`)
+      : check('qemu', 'ok', facts.qemu.version),
+    facts.qemu?.readOnlyRam === false
+      ? check(
+          'template protection', 'warn',
+          'this QEMU must open a template for writing to clone it; changes are detected, not prevented',
+          'QEMU 8.2 or newer opens it read-only.',
+        )
+      : check('template protection', 'ok', 'clones cannot write to their template'),
+    facts.repositoryProblem === ''
+      ? check('images', 'ok', facts.images.join(', '))
+      : check('images', 'fail', facts.repositoryProblem, SETUP),
+    accelerator(facts),
+    facts.missingLaunchers.length === 0
+      ? check('jail', facts.root ? 'ok' : 'warn',
+          facts.root
+            ? 'own uid, network and IPC namespace per VM'
+            : 'not root: VMs share your uid and network namespace; no new privileges, seccomp and rlimits still hold',
+          facts.root ? '' : 'Run Mayfly as root to give every VM a uid and namespaces of its own.')
+      : check('jail', 'fail', `missing: ${facts.missingLaunchers.join(', ')}`, 'Install the package util-linux.'),
+    check('cgroup', 'ok', `${facts.cgroup}; limits of a workload are set inside its guest`),
+    facts.ksm
+      ? check('memory merging', 'warn', 'KSM is on: equal pages of different VMs are shared, which leaks their content', 'echo 0 > /sys/kernel/mm/ksm/run')
+      : check('memory merging', 'ok', 'KSM is off'),
+    facts.swapBytes > 0
+      ? check('swap', 'warn', `${gibibytes(facts.swapBytes)}: guest memory may reach the disk`, 'Run `swapoff -a` on hosts of untrusted code.')
+      : check('swap', 'ok', 'none'),
+    facts.smt
+      ? check('hyper-threading', 'warn', 'on: VMs may share a core', 'echo off > /sys/devices/system/cpu/smt/control')
+      : check('hyper-threading', 'ok', 'off or absent'),
+    facts.vulnerable.length > 0
+      ? check('cpu', 'warn', `vulnerable: ${facts.vulnerable.join(', ')}`, 'Update microcode and kernel.')
+      : check('cpu', 'ok', 'no weakness that the kernel calls vulnerable'),
+    facts.freeBytes < facts.freeBytesNeeded
+      ? check('disk', 'fail', `${gibibytes(facts.freeBytes)} free in ${facts.home}`, `Free ${gibibytes(facts.freeBytesNeeded)} or set MAYFLY_HOME.`)
+      : check('disk', 'ok', `${gibibytes(facts.freeBytes)} free in ${facts.home}`),
+    facts.staleRuns.length > 0
+      ? check('abandoned runs', 'warn', facts.staleRuns.join('; '), 'Look at the folders named; the next run tries again.')
+      : check('abandoned runs', 'ok', 'none'),
+  ];
+}
+
+function accelerator({ accelerator: verdict, repositoryProblem }: MachineFacts): Check {
+  const name = 'accelerator';
+  if (verdict === undefined) {
+    const found = `not tried: ${repositoryProblem === '' ? 'QEMU is missing' : 'nothing to boot'}`;
+    return { name, level: 'fail', found, remedy: SETUP };
+  }
+  if (verdict.isolation === 'kvm') return { name, level: 'ok', found: `kvm: ${verdict.why}`, remedy: '' };
+  return {
+    name,
+    level: 'warn',
+    found: `tcg (software emulation, no isolation promise): ${verdict.why}`,
+    remedy: 'Use a machine with working KVM for code that you do not trust; `--accel kvm` refuses anything else.',
+  };
+}

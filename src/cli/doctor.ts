@@ -1,0 +1,109 @@
+/** `mayfly doctor`: looks at the machine and says what it means (checks.ts). Changes nothing but caches and dead runs. */
+import { access, constants, readdir, readFile, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { App } from '../app.ts';
+import { asMayflyError } from '../core/errors.ts';
+import { limits } from '../core/limits.ts';
+import { judge } from './checks.ts';
+import type { Check, MachineFacts } from './checks.ts';
+import { paint } from './io.ts';
+import type { Io } from './io.ts';
+
+export interface DoctorOptions {
+  readonly json?: boolean;
+  readonly rebuild?: boolean;
+}
+
+/** Exit code 3 when a check fails. */
+export async function doctor(io: Io, { json, rebuild }: DoctorOptions): Promise<number> {
+  const app = await io.openApp();
+  if (rebuild === true) {
+    await rm(join(app.home, 'templates'), { recursive: true, force: true });
+    await rm(join(app.home, 'accelerator.json'), { force: true });
+    io.err('mayfly: templates and the accelerator verdict were dropped; the next run makes new ones\n');
+  }
+  const checks = judge(await lookAround(app));
+  if (json === true) io.out(`${JSON.stringify({ checks }, null, 2)}\n`);
+  else io.out(format(io, checks));
+  return checks.some(({ level }) => level === 'fail') ? 3 : 0;
+}
+
+function format(io: Io, checks: readonly Check[]): string {
+  const colours = paint(io.colour && io.outIsTerminal);
+  const mark = { ok: colours.green('ok  '), warn: colours.yellow('warn'), fail: colours.red('FAIL') };
+  const lines = checks.flatMap(({ name, level, found, remedy }) => [
+    `${mark[level]}  ${name.padEnd(20)} ${found}`,
+    ...(remedy === '' ? [] : [`      ${' '.repeat(20)} ${colours.cyan('→')} ${remedy}`]),
+  ]);
+  return `${lines.join('\n')}\n`;
+}
+
+async function lookAround(app: App): Promise<MachineFacts> {
+  const qemu = await settle(app.qemu());
+  const images = await settle(app.repository().then(({ images: found }) => Promise.all(found.list().map(({ name }) => found.get(name)))));
+  const engine = qemu.value === undefined || images.value === undefined ? undefined : (await settle(app.engine('auto'))).value;
+  const swap = /^SwapTotal:\s+(\d+) kB/m.exec(await text('/proc/meminfo'))?.[1] ?? '0';
+  return {
+    node: process.versions.node,
+    qemu: qemu.value,
+    qemuProblem: qemu.problem,
+    accelerator: engine?.accelerator,
+    images: (images.value ?? []).map(({ name }) => name),
+    repositoryProblem: images.problem,
+    root: app.jail.confined,
+    missingLaunchers: await missing(['unshare', 'prlimit', 'setpriv', 'flock']),
+    cgroup: await cgroupSituation(),
+    ksm: (await text('/sys/kernel/mm/ksm/run')).trim() === '1',
+    swapBytes: Number(swap) * 1024,
+    smt: (await text('/sys/devices/system/cpu/smt/active')).trim() === '1',
+    vulnerable: await vulnerabilities(),
+    freeBytes: await freeBytes(app.home),
+    freeBytesNeeded: limits.diskFloorBytes + limits.memoryBytesDefault + limits.guestOverheadBytes,
+    home: app.home,
+    staleRuns: (await app.reclaim()).reports,
+  };
+}
+
+async function settle<T>(work: Promise<T>): Promise<{ value: T | undefined; problem: string }> {
+  try {
+    return { value: await work, problem: '' };
+  } catch (thrown) {
+    const error = asMayflyError(thrown);
+    return { value: undefined, problem: `${error.code}: ${error.message}` };
+  }
+}
+
+async function text(path: string): Promise<string> {
+  return await readFile(path, 'utf8').catch(() => '');
+}
+
+async function missing(programs: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(
+    programs.map(async (program) => {
+      const places = ['/usr/bin', '/bin', '/usr/sbin', '/sbin'].map((folder) => access(join(folder, program), constants.X_OK));
+      return await Promise.any(places).then(() => true, () => false);
+    }),
+  );
+  return programs.filter((_, index) => found[index] !== true);
+}
+
+async function cgroupSituation(): Promise<string> {
+  const mounts = await text('/proc/mounts');
+  const v2 = /^\S+ (\S+) cgroup2 /m.exec(mounts)?.[1];
+  const v1 = /^\S+ \S+ cgroup /m.test(mounts);
+  if (v2 === undefined) return v1 ? 'v1 only' : 'none mounted';
+  const controllers = (await text(join(v2, 'cgroup.controllers'))).trim() || 'no controllers';
+  return `${v1 ? 'v1 and v2 (hybrid)' : 'v2'}; v2 has ${controllers}`;
+}
+
+async function vulnerabilities(): Promise<string[]> {
+  const folder = '/sys/devices/system/cpu/vulnerabilities';
+  const names = await readdir(folder).catch(() => []);
+  const texts = await Promise.all(names.map((name) => text(join(folder, name))));
+  return names.filter((_, index) => texts[index]?.startsWith('Vulnerable') === true);
+}
+
+async function freeBytes(home: string): Promise<number> {
+  const found = await statfs(home).catch(() => statfs('/'));
+  return found.bavail * found.bsize;
+}

@@ -1,0 +1,68 @@
+/** `mayfly images`, `mayfly version`, `mayfly evidence`: what is here, without starting a VM. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MayflyError } from '../core/errors.ts';
+import { verifyChain } from '../evidence/chain.ts';
+import { EVIDENCE_FILE } from '../evidence/seal.ts';
+import { paint } from './io.ts';
+import type { Io } from './io.ts';
+import { formatBytes } from './units.ts';
+
+export interface ListOptions {
+  readonly json?: boolean;
+}
+
+export async function images(io: Io, { json }: ListOptions): Promise<number> {
+  const app = await io.openApp();
+  const list = (await app.repository()).images.list();
+  if (json === true) {
+    io.out(`${JSON.stringify(list.map(({ path: _path, ...image }) => image), null, 2)}\n`);
+    return 0;
+  }
+  const rows = list.map(({ name, digest, bytes, runtime, description }) => [
+    name, digest.slice(7, 19), formatBytes(bytes), runtime === null ? 'executables' : 'warm runtime', description,
+  ]);
+  io.out(table([['IMAGE', 'DIGEST', 'SIZE', 'RUNS', 'DESCRIPTION'], ...rows]));
+  return 0;
+}
+
+export async function version(io: Io, { json }: ListOptions): Promise<number> {
+  const app = await io.openApp();
+  const facts = {
+    mayfly: io.version,
+    node: process.versions.node,
+    qemu: await app.qemu().then((qemu) => qemu.version, () => null),
+    kernel: await app.repository().then((repository) => repository.kernel.digest, () => null),
+    initramfs: await app.repository().then((repository) => repository.initramfs.digest, () => null),
+    bridge: 1,
+  };
+  if (json === true) io.out(`${JSON.stringify(facts, null, 2)}\n`);
+  else io.out(table(Object.entries(facts).map(([name, value]) => [name, String(value ?? 'not set up')])));
+  return 0;
+}
+
+export interface EvidenceOptions extends ListOptions {
+  readonly witness?: string;
+}
+
+/** Verifies the hash chain: exit 0 when it holds, 5 when a record was edited, removed or reordered. */
+export async function evidence(io: Io, { json, witness }: EvidenceOptions): Promise<number> {
+  const app = await io.openApp();
+  const path = join(app.home, 'evidence', EVIDENCE_FILE);
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new MayflyError('E_USAGE', `${path}: there is no evidence yet`, { cause, remedy: 'Run an event first.' });
+  });
+  const check = verifyChain(text, witness === undefined ? {} : { witness });
+  const colours = paint(io.colour);
+  if (json === true) io.out(`${JSON.stringify({ path, ...check }, null, 2)}\n`);
+  else if (check.ok) io.out(`${colours.green('intact')}  ${check.records} records, head ${check.head}\n`);
+  else io.out(`${colours.red('BROKEN')}  ${path}, line ${check.line}: ${check.reason}\n`);
+  return check.ok ? 0 : 5;
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
+  const line = (row: readonly string[]): string =>
+    row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd((widths[column] ?? 0) + 2))).join('');
+  return `${rows.map(line).join('\n')}\n`;
+}

@@ -1,0 +1,123 @@
+/** The command line: commands, options, help and examples. What a command does is in its own file, loaded when called. */
+import { Command, CommanderError, Option } from 'commander';
+import { asMayflyError, errorTable, exitCodes, MayflyError } from '../core/errors.ts';
+import { paint } from './io.ts';
+import type { Io } from './io.ts';
+import { formatProblem, jsonProblem } from './report.ts';
+
+const EXIT_CODES = `
+Exit codes:
+  0    the function's output is on stdout
+  1    the function failed: it threw, timed out, ran out of memory or returned something unusable
+  2    the command line, event or function cannot be used as given
+  3    the machine is not able to run clones (mayfly doctor)
+  4    Mayfly itself failed
+  5    the guest broke the rules: treat the function as hostile
+  130  interrupted (143 by SIGTERM); nothing is left behind
+`;
+
+const RUN_EXAMPLES = `
+Examples:
+  mayfly run --handler h.mjs --event e.json           a Node handler: export default async (event, context) => …
+  mayfly run --handler h.py --data '{"n": 1}'          a Python handler: def handler(event, context)
+  mayfly run --exec ./count.sh --event - < e.json      any executable: event on stdin, result on stdout
+  mayfly run --image python --exec /usr/bin/python3 --raw -- -c 'print(40 + 2)'
+  mayfly run --handler app/h.mjs --timeout 5s --memory 512M --trace
+
+A handler is shipped alone, or with its folder when package.json or node_modules stands beside it.
+stdout has the output and nothing else; logs, progress and errors go to stderr.
+${EXIT_CODES}`;
+
+/** Resolves to the exit code; never rejects. */
+export async function runProgram(io: Io, argv: readonly string[]): Promise<number> {
+  let exitCode: number = exitCodes.ok;
+  const program = buildProgram(io, (code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return exitCode;
+  } catch (thrown) {
+    if (thrown instanceof CommanderError && thrown.exitCode === 0) return exitCodes.ok;
+    const error = thrown instanceof CommanderError ? usageError(thrown) : asMayflyError(thrown);
+    if (argv.includes('--json')) io.out(`${JSON.stringify({ ok: false, error: jsonProblem(error) })}\n`);
+    else io.err(formatProblem(error, paint(io.colour)));
+    return errorTable[error.code].exit;
+  }
+}
+
+/** Commander's own words, which name the argument and suggest a near miss, under the stable code. */
+function usageError(thrown: CommanderError): MayflyError {
+  const message = thrown.message.replace(/^error: /, '').replace(/\n/g, ' ');
+  const empty = thrown.code === 'commander.help';
+  return new MayflyError('E_USAGE', empty ? 'no command was given' : message);
+}
+
+function buildProgram(io: Io, exit: (code: number) => void): Command {
+  const program = new Command('mayfly')
+    .description('Every event in its own virtual machine.')
+    .configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} })
+    .showSuggestionAfterError()
+    .addHelpText('after', `\nStart with \`mayfly doctor\`, then \`mayfly run --help\`.\n${EXIT_CODES}`)
+    .exitOverride();
+
+  program
+    .command('run')
+    .description('run one event through a fresh VM')
+    .argument('[args...]', 'arguments of --exec, after --')
+    .option('--handler <file>', 'handler to call: .mjs, .js, .cjs or .py')
+    .option('--exec <file>', 'executable to run: a file here, or an absolute path in the image')
+    .option('--image <name>', 'base image (default: by the handler; shell for --exec)')
+    .option('--code <folder>', 'ship this folder with it')
+    .option('--event <file>', 'event as JSON, - for stdin: a CloudEvent, or any value to be wrapped in one')
+    .option('--data <json>', 'the event itself')
+    .option('--timeout <time>', 'wall time of the function, as in 500ms, 30s, 2m (default: 30s)')
+    .option('--memory <size>', 'memory of the function, as in 256M, 1G (default: 256M)')
+    .option('--cpu <share>', 'CPUs, as in 0.5 (default: 1)')
+    .option('--pids <number>', 'processes and threads (default: 128)')
+    .option('--scratch <size>', 'writable space (default: 64M)')
+    .addOption(new Option('--accel <mode>', 'auto, kvm (refuse anything weaker) or tcg').default('auto'))
+    .option('--raw', 'pass the output of --exec on as bytes instead of JSON')
+    .option('--trace', 'show on stderr where the time went')
+    .option('--json', 'print one JSON object with output, usage, timeline and evidence')
+    .addHelpText('after', RUN_EXAMPLES)
+    .action(async (args: string[], options) => exit(await (await import('./run.ts')).run(io, options, args)));
+
+  program
+    .command('demo')
+    .description('two events through two VMs, with the story')
+    .action(async () => exit(await (await import('./demo.ts')).demo(io, io.examples)));
+
+  program
+    .command('doctor')
+    .description('check this machine, with a remedy for everything that is wrong')
+    .option('--rebuild', 'drop templates and the accelerator verdict first')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  mayfly doctor --json | jq \'.checks[] | select(.level != "ok")\'\n')
+    .action(async (options) => exit(await (await import('./doctor.ts')).doctor(io, options)));
+
+  program
+    .command('images')
+    .description('list the base images')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  mayfly images\n')
+    .action(async (options) => exit(await (await import('./list.ts')).images(io, options)));
+
+  program
+    .command('evidence')
+    .description('verify the chain of evidence records')
+    .option('--witness <hash>', 'a hash that `run --json` printed: it must be in the chain')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  mayfly evidence --witness sha256:…\n')
+    .action(async (options) => exit(await (await import('./list.ts')).evidence(io, options)));
+
+  program
+    .command('version')
+    .description('versions of Mayfly and of what it runs on')
+    .option('--json', 'as JSON')
+    .addHelpText('after', '\nExample:\n  mayfly version --json\n')
+    .action(async (options) => exit(await (await import('./list.ts')).version(io, options)));
+
+  for (const command of program.commands) command.exitOverride().configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} });
+  return program;
+}

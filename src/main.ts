@@ -1,0 +1,90 @@
+/**
+ * The composition root: the only file that touches the environment, the wall clock, real randomness and the exit code.
+ * Everything else is given what it needs.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import type { App } from './app.ts';
+import { runProgram } from './cli/program.ts';
+import type { Io } from './cli/io.ts';
+import { exitCodes } from './core/errors.ts';
+import type { Random } from './core/random.ts';
+import type { Clock } from './core/time.ts';
+
+const packageFolder = resolve(import.meta.dirname, '..');
+
+const clock: Clock = {
+  now: () => performance.now(),
+  wallNanos: () => BigInt(Date.now()) * 1_000_000n,
+  after(millis, fire) {
+    const timer = setTimeout(fire, millis);
+    return () => clearTimeout(timer);
+  },
+};
+
+const random: Random = { bytes: (size) => randomBytes(size) };
+
+async function openApp(): Promise<App> {
+  const [{ openApp: open }, { createDisk }, { createProcesses }] = await Promise.all([
+    import('./app.ts'), import('./core/disk.ts'), import('./release/processes.ts'),
+  ]);
+  const home = resolve(process.env['MAYFLY_HOME'] ?? join(homedir(), '.mayfly'));
+  const euid = process.geteuid?.() ?? -1;
+  return await open({ home, clock, random, disk: createDisk(), processes: createProcesses(), euid, pid: process.pid });
+}
+
+/** The first signal ends the run cleanly; the second one ends this process, and the VMs die with it. */
+function interruption(): { readonly signal: AbortSignal; exitCode(code: number): number } {
+  const abort = new AbortController();
+  let received: NodeJS.Signals | undefined;
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (received !== undefined) process.exit(codeOf(received));
+      received = name;
+      abort.abort();
+    });
+  }
+  const exitCode = (code: number): number => (code === exitCodes.interrupted && received !== undefined ? codeOf(received) : code);
+  return { signal: abort.signal, exitCode };
+}
+
+function codeOf(signal: NodeJS.Signals): number {
+  return signal === 'SIGTERM' ? 143 : exitCodes.interrupted;
+}
+
+async function readInput(bytesMax: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes >= bytesMax) break;
+  }
+  return Buffer.concat(chunks);
+}
+
+function versionOfPackage(): string {
+  return (JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as { version: string }).version;
+}
+
+// A reader that has gone away, as `mayfly … | head` does, is no reason to die before the run is released.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
+const { signal, exitCode } = interruption();
+const io: Io = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  outIsTerminal: process.stdout.isTTY === true,
+  errIsTerminal: process.stderr.isTTY === true,
+  colour: process.stderr.isTTY === true && (process.env['NO_COLOR'] ?? '') === '',
+  readInput,
+  signal,
+  now: () => clock.now(),
+  openApp,
+  examples: join(packageFolder, 'examples'),
+  version: versionOfPackage(),
+};
+process.exitCode = exitCode(await runProgram(io, process.argv.slice(2)));
