@@ -21,7 +21,7 @@ interface StaticCheck {
 
 /** Each counts as one test. */
 const staticChecks: readonly StaticCheck[] = [
-  { name: 'types', command: ['node_modules/typescript/bin/tsc', '--noEmit'] },
+  { name: 'types', command: ['node_modules/typescript-native/bin/tsc', '--noEmit'] },
   { name: 'lint', command: ['node_modules/@biomejs/biome/bin/biome', 'lint', '--error-on-warnings', '.'] },
   {
     name: 'seams',
@@ -81,8 +81,9 @@ export async function runFamily(family: Family, tally: Tally, pattern: string | 
   });
   stream.on('test:stderr', (event) => process.stderr.write(event.message));
   await new Promise((settle) => stream.on('end', settle).resume());
-  const counts = `${tally.passed - before.passed} passed, ${tally.failed - before.failed} failed, ${tally.skipped.length - before.skipped} skipped`;
-  report(tally.failed === before.failed, `${family.name}: ${counts}`, from);
+  const [passed, failed] = [tally.passed - before.passed, tally.failed - before.failed];
+  const skipped = tally.skipped.length - before.skipped;
+  report(failed === 0, `${family.name}: ${passed} passed, ${failed} failed, ${skipped} skipped`, from);
 }
 
 /** Prints the closing lines; the exit code is for the whole. */
