@@ -69,10 +69,12 @@ export function judge(facts: MachineFacts): Check[] {
       : check('jail', 'fail', `missing: ${facts.missingLaunchers.join(', ')}`, 'Install the package util-linux.'),
     check('cgroup', 'ok', `${facts.cgroup}; limits of a workload are set inside its guest`),
     facts.ksm
-      ? check('memory merging', 'warn', 'KSM is on: equal pages of different VMs are shared, which leaks their content', 'echo 0 > /sys/kernel/mm/ksm/run')
+      ? check('memory merging', 'warn', 'KSM is on: equal pages of VMs are shared, which leaks their content',
+          'echo 0 > /sys/kernel/mm/ksm/run')
       : check('memory merging', 'ok', 'KSM is off'),
     facts.swapBytes > 0
-      ? check('swap', 'warn', `${gibibytes(facts.swapBytes)}: guest memory may reach the disk`, 'Run `swapoff -a` on hosts of untrusted code.')
+      ? check('swap', 'warn', `${gibibytes(facts.swapBytes)}: guest memory may reach the disk`,
+          'Run `swapoff -a` on hosts of untrusted code.')
       : check('swap', 'ok', 'none'),
     facts.smt
       ? check('hyper-threading', 'warn', 'on: VMs may share a core', 'echo off > /sys/devices/system/cpu/smt/control')
@@ -81,7 +83,8 @@ export function judge(facts: MachineFacts): Check[] {
       ? check('cpu', 'warn', `vulnerable: ${facts.vulnerable.join(', ')}`, 'Update microcode and kernel.')
       : check('cpu', 'ok', 'no weakness that the kernel calls vulnerable'),
     facts.freeBytes < facts.freeBytesNeeded
-      ? check('disk', 'fail', `${gibibytes(facts.freeBytes)} free in ${facts.home}`, `Free ${gibibytes(facts.freeBytesNeeded)} or set MAYFLY_HOME.`)
+      ? check('disk', 'fail', `${gibibytes(facts.freeBytes)} free in ${facts.home}`,
+          `Free ${gibibytes(facts.freeBytesNeeded)} or set MAYFLY_HOME.`)
       : check('disk', 'ok', `${gibibytes(facts.freeBytes)} free in ${facts.home}`),
     facts.staleRuns.length > 0
       ? check('abandoned runs', 'warn', facts.staleRuns.join('; '), 'Look at the folders named; the next run tries again.')

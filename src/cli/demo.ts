@@ -15,7 +15,9 @@ interface Hello {
   readonly vm: { readonly usedBefore: boolean; readonly machineId: string; readonly random: number; readonly uuid: string };
 }
 
-const SHOWN_FACTS = ['uid=', 'no_new_privs=', 'cap.effective=', 'cgroup.memory.max=', 'cgroup.pids.max=', 'mount./=', 'net.interfaces='];
+const SHOWN_FACTS = [
+  'uid=', 'no_new_privs=', 'cap.effective=', 'cgroup.memory.max=', 'cgroup.pids.max=', 'mount./=', 'net.interfaces=',
+];
 
 export async function demo(io: Io, examples: string): Promise<number> {
   const colours = paint(io.colour);
@@ -39,7 +41,7 @@ export async function demo(io: Io, examples: string): Promise<number> {
   const row = (what: string, a: unknown, b: unknown): string => `   ${what.padEnd(14)} ${String(a).padEnd(38)} ${String(b)}\n`;
   io.err(colours.dim(row('', 'first', 'second')));
   io.err(row('machine-id', one.vm.machineId, two.vm.machineId));
-  io.err(row('Math.random()', one.vm.random, two.vm.random));
+  io.err(row('random number', one.vm.random, two.vm.random));
   io.err(row('randomUUID()', one.vm.uuid, two.vm.uuid));
   io.err(row('used before', one.vm.usedBefore, two.vm.usedBefore));
   const distinct = !two.vm.usedBefore && one.vm.machineId !== two.vm.machineId && one.vm.uuid !== two.vm.uuid;
@@ -47,8 +49,10 @@ export async function demo(io: Io, examples: string): Promise<number> {
     io.err(colours.red('\n   The two VMs are not independent: this is a bug.\n'));
     return 4;
   }
-  io.err(`\n   ${colours.green('Nothing of the first was left for the second.')} Both are on record: ${join(app.home, 'evidence')}\n`);
-  io.err(`   Next: ${colours.cyan('bin/mayfly run --handler examples/hello/handler.mjs --trace')}, ${colours.cyan('bin/mayfly doctor')}\n\n`);
+  io.err(`\n   ${colours.green('Nothing of the first was left for the second.')}\n`);
+  io.err(`   Both are on record: ${join(app.home, 'evidence')}\n`);
+  const next = ['bin/mayfly run --handler examples/hello/handler.mjs --trace', 'bin/mayfly doctor'];
+  io.err(`   Next: ${next.map((command) => colours.cyan(command)).join(', ')}\n\n`);
   return 0;
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { App } from '../app.ts';
 import { asMayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import type { Image } from '../image/repository.ts';
 import { judge } from './checks.ts';
 import type { Check, MachineFacts } from './checks.ts';
 import { paint } from './io.ts';
@@ -40,8 +41,9 @@ function format(io: Io, checks: readonly Check[]): string {
 
 async function lookAround(app: App): Promise<MachineFacts> {
   const qemu = await settle(app.qemu());
-  const images = await settle(app.repository().then(({ images: found }) => Promise.all(found.list().map(({ name }) => found.get(name)))));
-  const engine = qemu.value === undefined || images.value === undefined ? undefined : (await settle(app.engine('auto'))).value;
+  const images = await settle(intactImages(app));
+  const bootable = qemu.value !== undefined && images.value !== undefined;
+  const engine = bootable ? (await settle(app.engine('auto'))).value : undefined;
   const swap = /^SwapTotal:\s+(\d+) kB/m.exec(await text('/proc/meminfo'))?.[1] ?? '0';
   return {
     node: process.versions.node,
@@ -62,6 +64,11 @@ async function lookAround(app: App): Promise<MachineFacts> {
     home: app.home,
     staleRuns: (await app.reclaim()).reports,
   };
+}
+
+async function intactImages(app: App): Promise<readonly Image[]> {
+  const { images } = await app.repository();
+  return await Promise.all(images.list().map(({ name }) => images.get(name)));
 }
 
 async function settle<T>(work: Promise<T>): Promise<{ value: T | undefined; problem: string }> {

@@ -118,6 +118,8 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .addHelpText('after', '\nExample:\n  mayfly version --json\n')
     .action(async (options) => exit(await (await import('./list.ts')).version(io, options)));
 
-  for (const command of program.commands) command.exitOverride().configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} });
+  for (const command of program.commands) {
+    command.exitOverride().configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} });
+  }
   return program;
 }

@@ -10,7 +10,7 @@ import { formatBytes, formatMillis } from './units.ts';
 
 export type Problem = Pick<MayflyError, 'code' | 'message' | 'remedy' | 'blame'> & { readonly detail?: string | undefined };
 
-/** `error E_CODE: title`, what happened, its detail, and what to do. */
+/** The code with its title, what happened, its detail, and what to do. */
 export function formatProblem(problem: Problem, paint: Paint): string {
   const { code, message, remedy, detail } = problem;
   const lines = [`${paint.red(paint.bold('error'))} ${paint.bold(code)}: ${errorTable[code].title}`, `  ${message}`];

@@ -15,6 +15,7 @@ import { MayflyError } from '../core/errors.ts';
 import { canonicalJson } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { prepareTemplate } from '../bridge/session.ts';
+import { isoTime } from '../core/time.ts';
 import type { Clock } from '../core/time.ts';
 import type { TemplateState, Vmm } from './vmm/contract.ts';
 import { machineVersion } from './vmm/machine.ts';
@@ -214,7 +215,7 @@ function template(
       const now = await fingerprint(ram);
       if (sameFile(seal.ram, now)) return;
       await rm(folder, { recursive: true, force: true });
-      const change = now === undefined ? 'is gone' : `was changed at ${new Date(Number(BigInt(now.ctimeNanos) / 1_000_000n)).toISOString()}`;
+      const change = now === undefined ? 'is gone' : `was changed at ${isoTime(BigInt(now.ctimeNanos))}`;
       throw new MayflyError('E_TEMPLATE_TAMPERED', `the RAM image of template ${image.name} ${change}`);
     },
   };

@@ -21,7 +21,7 @@ interface Runtime {
   readonly env: readonly string[];
 }
 
-interface Image extends RepositoryFile {
+export interface Image extends RepositoryFile {
   readonly name: string;
   readonly description: string;
   readonly bytes: number;

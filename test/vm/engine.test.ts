@@ -29,6 +29,10 @@ after(async () => {
   for (const machine of machines) await machine.kill();
 });
 
+function hasCode(code: string): (thrown: unknown) => boolean {
+  return (thrown) => thrown instanceof MayflyError && thrown.code === code;
+}
+
 async function clone(): Promise<QemuProcess> {
   const machine = (await rig.vmm.spawn(template.state)) as QemuProcess;
   machines.push(machine);
@@ -49,7 +53,8 @@ test('a clone waits paused, runs after resume, and is gone after kill', async ()
 
 test('A1: the machine has exactly the devices of the allow-list', async () => {
   const machine = await clone();
-  const buses = (await machine.qmp.execute('query-pci')) as unknown as { devices: { id: { device: number; vendor: number } }[] }[];
+  type Bus = { readonly devices: readonly { readonly id: { readonly device: number; readonly vendor: number } }[] };
+  const buses = (await machine.qmp.execute('query-pci')) as unknown as readonly Bus[];
   const found = buses.flatMap((bus) => bus.devices.map(({ id }) => `${id.vendor.toString(16)}:${id.device.toString(16)}`));
   const allowed = {
     '8086:29c0': 'q35 host bridge',
@@ -130,12 +135,12 @@ test('a template that does not become ready fails with its console, and leaves n
 
 test('a base image that is missing is an error of the clone, not a crash', async () => {
   const state = { ...template.state, baseImage: '/nonexistent/image' };
-  await assert.rejects(rig.vmm.spawn(state), (error: unknown) => error instanceof MayflyError && error.code === 'E_CLONE_FAILED');
+  await assert.rejects(rig.vmm.spawn(state), hasCode('E_CLONE_FAILED'));
 });
 
 test('a device state that is garbage is an error of the clone that says so', async () => {
   const state = { ...template.state, state: Buffer.alloc(4096, 7) };
-  await assert.rejects(rig.vmm.spawn(state), (error: unknown) => error instanceof MayflyError && error.code === 'E_CLONE_FAILED');
+  await assert.rejects(rig.vmm.spawn(state), hasCode('E_CLONE_FAILED'));
 });
 
 test('F1: a RAM image that was written to is refused, and its template discarded', async () => {
@@ -144,14 +149,14 @@ test('F1: a RAM image that was written to is refused, and its template discarded
   await inFolder(async (folder) => {
     const templates = openTemplates({
       home: folder, kernel: rig.repository.kernel, initramfs: rig.repository.initramfs, vmm: rig.vmm, clock,
-      workloadId: 1000, builder: `${process.pid}-0`, alive: () => true,
+      workloadId: 1000, builder: `${process.pid}-0`, alive: async () => true,
     });
     const victim = await templates.get(shell, template.state.ramBytes);
     await victim.check();
     const file = await open(victim.state.ram, 'r+');
     await file.write(Buffer.from('x'), 0, 1, 4096);
     await file.close();
-    await assert.rejects(victim.check(), (error: unknown) => error instanceof MayflyError && error.code === 'E_TEMPLATE_TAMPERED');
+    await assert.rejects(victim.check(), hasCode('E_TEMPLATE_TAMPERED'));
     assert.equal(existsSync(victim.state.ram), false);
   });
 });
@@ -165,7 +170,8 @@ test('a VMM dies with its parent, also at kill -9', async () => {
     process.stdout.write(machine.identity.pid + ' ' + machine.identity.startTicks + '\\n');
     setInterval(() => {}, 1000);
   `;
-  const parent = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const program = ['--input-type=module-typescript', '-e', script];
+  const parent = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'inherit'] });
   const line = await new Promise<string>((resolve) => parent.stdout.once('data', (data: Buffer) => resolve(String(data))));
   const [pid = '', startTicks = ''] = line.trim().split(' ');
   const identity = { pid: Number(pid), startTicks: BigInt(startTicks) };

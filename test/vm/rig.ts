@@ -56,7 +56,7 @@ export async function openRig(): Promise<Rig> {
   const vmm = createQemu(engine);
   const templates = openTemplates({
     home, kernel: repository.kernel, initramfs: repository.initramfs, vmm, clock, workloadId,
-    builder: `${process.pid}-0`, alive: () => true,
+    builder: `${process.pid}-0`, alive: async () => true,
   });
   return {
     repository, jail, engine, vmm, templates,
