@@ -76,6 +76,12 @@ void make_root(uint64_t bytes) {
         make_folder(strcat(path, folders[i]), 0755);
     }
     make_folder(ROOT_PATH "/tmp", 01777);
+    /* The first write to a file of the image copies it up: better here than in every clone. */
+    static const char *const names[] = {"/etc/hostname", "/etc/hosts", "/etc/machine-id"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[32] = ROOT_PATH;
+        if (!make_text(strcat(path, names[i]), "", 0444)) fault(E_TEMPLATE_BUILD, "%s: %s", path, strerror(errno));
+    }
 }
 
 void resize_scratch(uint64_t bytes) {

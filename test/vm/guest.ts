@@ -3,7 +3,6 @@
  * by a host that breaks the rules.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { encodeFrame, FrameDecoder } from '../../src/bridge/frame.ts';
 import { decodeMessage, encodeMessage, messages } from '../../src/bridge/message.ts';
@@ -130,9 +129,4 @@ export class RawHost {
     })();
     return await within(clock, 20_000, waited, () => new Error('the guest says nothing'));
   }
-}
-
-/** Everything that the host writes has been taken by QEMU. */
-export async function flushed(bridge: Duplex): Promise<void> {
-  if (bridge.writableNeedDrain) await once(bridge, 'drain');
 }
