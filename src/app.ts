@@ -118,8 +118,9 @@ export class App {
     const image = await repository.images.get(order.image);
     const engine = await this.engine(order.accelerator);
     observer.engine?.(engine);
-    const template = (profile: Profile): Promise<Template> => {
-      return engine.templates.get(image, profile.shape.ramBytes, (step) => observer.progress?.(step));
+    const template = (profile: Profile, signal: AbortSignal): Promise<Template> => {
+      const onBuild = (step: string): void => observer.progress?.(step);
+      return engine.templates.get(image, profile.shape.ramBytes, { onBuild, signal });
     };
     const origin = {
       isolation: engine.vmm.isolation,
@@ -150,10 +151,8 @@ export class App {
   }
 
   async #openEngine(mode: AcceleratorMode): Promise<Engine> {
-    const { clock, processes, pid } = this.#options;
-    const [qemu, repository, { startTicks }] = await Promise.all([
-      probeQemu(this.home), this.repository(), this.#owner(),
-    ]);
+    const { clock, processes } = this.#options;
+    const [qemu, repository, builder] = await Promise.all([probeQemu(this.home), this.repository(), this.#builder()]);
     const common = { ...qemu, jail: this.jail, clock };
     const accelerator = await chooseAccelerator({
       mode, clock, home: this.home, hostBootId: await processes.bootId(),
@@ -164,16 +163,16 @@ export class App {
     const { kernel, initramfs } = repository;
     const templates = openTemplates({
       home: this.home, kernel, initramfs, vmm, clock, workloadId,
-      builder: `${pid}-${startTicks}`,
-      alive: (builder) => this.#isAlive(builder),
+      builder, alive: (other) => this.#isAlive(other),
     });
     return { vmm, qemu, accelerator, templates };
   }
 
   /** A guest under KVM until its agent is ready, in a folder that is gone afterwards. */
   async #trialBoot(engine: QemuOptions, repository: Repository): Promise<void> {
-    const { disk, clock, pid } = this.#options;
-    const folder = join(this.home, 'run', `trial-${pid}`);
+    const { disk, clock } = this.#options;
+    // Among the templates that are being built: should this process be killed, the next builder removes it as well.
+    const folder = join(this.home, 'templates', `building-${await this.#builder()}-trial`);
     const [image] = repository.images.list();
     if (image === undefined) throw new Error('there is no image to boot with');
     await disk.makeFolder(folder);
@@ -187,6 +186,11 @@ export class App {
     } finally {
       await disk.remove(folder);
     }
+  }
+
+  async #builder(): Promise<string> {
+    const { pid, startTicks } = await this.#owner();
+    return `${pid}-${startTicks}`;
   }
 
   async #isAlive(builder: string): Promise<boolean> {

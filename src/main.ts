@@ -8,8 +8,9 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { App } from './app.ts';
-import { runProgram } from './cli/program.ts';
+import { readAtMost } from './cli/input.ts';
 import type { Io } from './cli/io.ts';
+import { reportCrash, runProgram } from './cli/program.ts';
 import { exitCodes } from './core/errors.ts';
 import type { Random } from './core/random.ts';
 import type { Clock } from './core/time.ts';
@@ -31,39 +32,26 @@ async function openApp(): Promise<App> {
   const [{ openApp: open }, { createDisk }, { createProcesses }] = await Promise.all([
     import('./app.ts'), import('./core/disk.ts'), import('./release/processes.ts'),
   ]);
-  const home = resolve(process.env['MAYFLY_HOME'] ?? join(homedir(), '.mayfly'));
+  const home = resolve(process.env['MAYFLY_HOME'] || join(homedir(), '.mayfly'));
   const euid = process.geteuid?.() ?? -1;
   return await open({ home, clock, random, disk: createDisk(), processes: createProcesses(), euid, pid: process.pid });
 }
 
+/** Exit codes of processes that a signal has ended, as shells count them. */
+const SIGNALS = { SIGINT: exitCodes.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
+
 /** The first signal ends the run cleanly; the second one ends this process, and the VMs die with it. */
 function interruption(): { readonly signal: AbortSignal; exitCode(code: number): number } {
   const abort = new AbortController();
-  let received: NodeJS.Signals | undefined;
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  let received: number | undefined;
+  for (const [name, code] of Object.entries(SIGNALS)) {
     process.on(name, () => {
-      if (received !== undefined) process.exit(codeOf(received));
-      received = name;
+      if (received !== undefined) process.exit(code);
+      received = code;
       abort.abort();
     });
   }
-  const exitCode = (code: number): number => (code === exitCodes.interrupted && received !== undefined ? codeOf(received) : code);
-  return { signal: abort.signal, exitCode };
-}
-
-function codeOf(signal: NodeJS.Signals): number {
-  return signal === 'SIGTERM' ? 143 : exitCodes.interrupted;
-}
-
-async function readInput(bytesMax: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes >= bytesMax) break;
-  }
-  return Buffer.concat(chunks);
+  return { signal: abort.signal, exitCode: (code) => (code === exitCodes.interrupted ? (received ?? code) : code) };
 }
 
 function versionOfPackage(): string {
@@ -80,11 +68,18 @@ const io: Io = {
   outIsTerminal: process.stdout.isTTY === true,
   errIsTerminal: process.stderr.isTTY === true,
   colour: process.stderr.isTTY === true && (process.env['NO_COLOR'] ?? '') === '',
-  readInput,
+  readInput: (bytesMax) => readAtMost(process.stdin, { bytesMax, signal }),
   signal,
   now: () => clock.now(),
   openApp,
   examples: join(packageFolder, 'examples'),
   version: versionOfPackage(),
 };
+
+// Not reached by anything that is known. Exit status 1 would blame the function.
+process.on('uncaughtException', (thrown) => {
+  reportCrash(io, thrown);
+  process.exit(exitCodes.internal);
+});
+
 process.exitCode = exitCode(await runProgram(io, process.argv.slice(2)));

@@ -13,7 +13,7 @@ Exit codes:
   3    the machine is not able to run clones (mayfly doctor)
   4    Mayfly itself failed
   5    the guest broke the rules: treat the function as hostile
-  130  interrupted (143 by SIGTERM); nothing is left behind
+  130  interrupted (143 by SIGTERM, 129 by SIGHUP); nothing is left behind
 `;
 
 const RUN_EXAMPLES = `
@@ -21,7 +21,7 @@ Examples:
   mayfly run --handler h.mjs --event e.json           a Node handler: export default async (event, context) => …
   mayfly run --handler h.py --data '{"n": 1}'          a Python handler: def handler(event, context)
   mayfly run --exec ./count.sh --event - < e.json      any executable: event on stdin, result on stdout
-  mayfly run --image python --exec /usr/bin/python3 --raw -- -c 'print(40 + 2)'
+  mayfly run --image python --program /usr/bin/python3 --raw -- -c 'print(40 + 2)'
   mayfly run --handler app/h.mjs --timeout 5s --memory 512M --trace
 
 A handler is shipped alone, or with its folder when package.json or node_modules stands beside it.
@@ -39,11 +39,23 @@ export async function runProgram(io: Io, argv: readonly string[]): Promise<numbe
     return exitCode;
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return exitCodes.ok;
-    const error = thrown instanceof CommanderError ? usageError(thrown) : asMayflyError(thrown);
-    if (argv.includes('--json')) io.out(`${JSON.stringify({ ok: false, error: jsonProblem(error) })}\n`);
+    const error = thrown instanceof CommanderError ? usageError(thrown) : explain(io, thrown);
+    const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : argv.length).includes('--json');
+    if (json) io.out(`${JSON.stringify({ ok: false, runId: null, error: jsonProblem(error) })}\n`);
     else io.err(formatProblem(error, paint(io.colour)));
     return errorTable[error.code].exit;
   }
+}
+
+/** Programs that Mayfly asks things of see Ctrl-C as well: what they then fail with is not the reason. */
+function explain(io: Io, thrown: unknown): MayflyError {
+  if (!io.signal.aborted) return asMayflyError(thrown);
+  return new MayflyError('E_INTERRUPTED', 'Interrupted before there was a run.', { cause: thrown });
+}
+
+/** The last words about something that nothing else has caught. */
+export function reportCrash(io: Io, thrown: unknown): void {
+  io.err(formatProblem(asMayflyError(thrown), paint(io.colour)));
 }
 
 /** Commander's own words, which name the argument and suggest a near miss, under the stable code. */
@@ -57,6 +69,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
   const program = new Command('mayfly')
     .description('Every event in its own virtual machine.')
     .configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} })
+    .version(io.version)
     .showSuggestionAfterError()
     .addHelpText('after', `\nStart with \`mayfly doctor\`, then \`mayfly run --help\`.\n${EXIT_CODES}`)
     .exitOverride();
@@ -64,10 +77,11 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
   program
     .command('run')
     .description('run one event through a fresh VM')
-    .argument('[args...]', 'arguments of --exec, after --')
+    .argument('[args...]', 'arguments of --exec or --program, after --')
     .option('--handler <file>', 'handler to call: .mjs, .js, .cjs or .py')
-    .option('--exec <file>', 'executable to run: a file here, or an absolute path in the image')
-    .option('--image <name>', 'base image (default: by the handler; shell for --exec)')
+    .option('--exec <file>', 'executable to ship and run')
+    .option('--program <path>', 'program of the image to run, as in /usr/bin/python3')
+    .option('--image <name>', 'base image (default: by the handler\'s ending, else shell)')
     .option('--code <folder>', 'ship this folder with it')
     .option('--event <file>', 'event as JSON, - for stdin: a CloudEvent, or any value to be wrapped in one')
     .option('--data <json>', 'the event itself')
@@ -77,7 +91,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--pids <number>', 'processes and threads (default: 128)')
     .option('--scratch <size>', 'writable space (default: 64M)')
     .addOption(new Option('--accel <mode>', 'auto, kvm (refuse anything weaker) or tcg').default('auto'))
-    .option('--raw', 'pass the output of --exec on as bytes instead of JSON')
+    .option('--raw', 'pass the output of --exec or --program on as bytes instead of JSON')
     .option('--trace', 'show on stderr where the time went')
     .option('--json', 'print one JSON object with output, usage, timeline and evidence')
     .addHelpText('after', RUN_EXAMPLES)

@@ -28,7 +28,7 @@ export function formatTimeline(timeline: readonly TimelineEntry[], paint: Paint)
   const lines = timeline.map(({ stage, at, millis, attempt }) => {
     const from = Math.min(BAR_WIDTH - 1, Math.floor((at / total) * BAR_WIDTH));
     const width = Math.min(BAR_WIDTH - from, Math.max(1, Math.round((millis / total) * BAR_WIDTH)));
-    const bar = `${' '.repeat(from)}${BLOCK.repeat(width)}`.padEnd(BAR_WIDTH);
+    const bar = `${' '.repeat(from)}${BLOCK.repeat(width)}`;
     const name = attempt > 1 ? `${stage} (${attempt})` : stage;
     return `  ${name.padEnd(14)} ${formatMillis(millis).padStart(9)}  ${paint.cyan(bar)}`;
   });
@@ -52,14 +52,16 @@ export function formatSummary(outcome: Outcome, paint: Paint): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What `run --json` prints: one object, also for failures. */
-export function jsonOutcome(outcome: Outcome, engine: Engine | undefined): Record<string, unknown> {
-  const { verdict, runId, output, usage, timeline, attempts, release, evidence, profile, proof, truncated, state } = outcome;
-  return {
-    ok: verdict.kind === 'accepted',
+/** What `run --json` prints: one object on one line, also for failures. */
+export function jsonOutcome(outcome: Outcome, { engine, raw }: JsonOptions): string {
+  const { verdict, runId, timeline, attempts, release, evidence, profile, proof, truncated, state, usage } = outcome;
+  const output = verdict.kind === 'accepted' ? (outcome.output ?? Buffer.alloc(0)) : undefined;
+  const answer = {
+    ok: output !== undefined,
     runId,
     state,
-    ...(verdict.kind === 'accepted' ? jsonOutput(output) : { error: jsonProblem(verdict) }),
+    ...(verdict.kind === 'accepted' ? {} : { error: jsonProblem(verdict) }),
+    ...(output !== undefined && raw ? { outputBase64: output.toString('base64') } : {}),
     isolation: engine?.vmm.isolation ?? null,
     profile: profile === undefined ? null : { digest: profile.digest, ...profile.profile, reasons: profile.reasons },
     proof: proof ?? null,
@@ -70,17 +72,29 @@ export function jsonOutcome(outcome: Outcome, engine: Engine | undefined): Recor
     release,
     evidence: evidence === undefined ? null : { sequence: evidence.record.sequence, hash: evidence.hash },
   };
+  const text = JSON.stringify(answer);
+  if (output === undefined || raw) return text;
+  // Verbatim: parsed and printed again, numbers beyond a double's precision would change. One line: JSON needs no breaks.
+  return `${text.slice(0, -1)},"output":${output.toString('utf8').replace(/[\r\n]/g, ' ')}}`;
 }
 
-/** Output that is no JSON text, as a raw executable's, is given as base64. */
-function jsonOutput(output: Buffer | undefined): Record<string, unknown> {
-  const bytes = output ?? Buffer.alloc(0);
-  try {
-    return { output: JSON.parse(bytes.toString('utf8')) as unknown };
-  } catch {
-    return { outputBase64: bytes.toString('base64') };
-  }
+export interface JsonOptions {
+  readonly engine: Engine | undefined;
+  /** The output is any bytes. */
+  readonly raw: boolean;
 }
+
+/** JSON with line breaks and indentation, its numbers as they were written. Throws SyntaxError. */
+export function prettyJson(text: string): string {
+  return JSON.stringify(JSON.parse(text, keepNumber as (key: string, value: unknown) => unknown), null, 2);
+}
+
+/** ECMA-262, "JSON.parse source text access": the type library does not have it yet. */
+function keepNumber(_key: string, value: unknown, context?: { readonly source: string }): unknown {
+  return typeof value === 'number' && context !== undefined ? exactJson.rawJSON(context.source) : value;
+}
+
+const exactJson = JSON as unknown as { rawJSON(source: string): unknown };
 
 export function jsonProblem(problem: Problem | FailedVerdict): Record<string, unknown> {
   const { code, blame, message, remedy, detail } = problem;

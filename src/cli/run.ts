@@ -1,25 +1,29 @@
 /** `mayfly run`: one event through one fresh VM. The output goes to stdout, everything else to stderr. */
 import { constants } from 'node:fs';
-import { access, readFile, stat } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { extname } from 'node:path';
 import type { Engine, RunOrder } from '../app.ts';
 import type { AcceleratorMode } from '../clone/accelerator.ts';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { packFunction } from '../event/code.ts';
+import type { PackedFunction } from '../event/code.ts';
 import type { Workload } from '../event/workload.ts';
 import type { RequestedLimits } from '../profile/request.ts';
 import type { Outcome } from '../stages.ts';
 import { exitCodeOf } from '../validate/verdict.ts';
+import { readFileAtMost } from './input.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
-import { formatProblem, formatSummary, formatTimeline, jsonOutcome } from './report.ts';
-import { parseDuration, parseSize } from './units.ts';
+import { clean, TerminalText } from './log.ts';
+import { formatProblem, formatSummary, formatTimeline, jsonOutcome, prettyJson } from './report.ts';
+import { formatBytes, parseDuration, parseSize } from './units.ts';
 
 export interface RunOptions {
   readonly image?: string;
   readonly handler?: string;
   readonly exec?: string;
+  readonly program?: string;
   readonly code?: string;
   readonly event?: string;
   readonly data?: string;
@@ -34,8 +38,11 @@ export interface RunOptions {
   readonly trace?: boolean;
 }
 
-/** Image of a handler by its ending; an executable needs no runtime. */
-const IMAGE_OF_ENDING: Readonly<Record<string, string>> = { '.mjs': 'node', '.js': 'node', '.cjs': 'node', '.py': 'python' };
+const IMAGE_OF_ENDING: ReadonlyMap<string, string> = new Map([
+  ['.mjs', 'node'], ['.js', 'node'], ['.cjs', 'node'], ['.py', 'python'],
+]);
+/** An executable needs no runtime. */
+const IMAGE_OF_EXECUTABLES = 'shell';
 
 /** Resolves to the exit code. */
 export async function run(io: Io, options: RunOptions, args: readonly string[]): Promise<number> {
@@ -52,11 +59,12 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
     },
     progress: (what) => io.err(colours.dim(`mayfly: ${what} …\n`)),
     retry: ({ failure }) => io.err(`mayfly: the clone was given up before delivery (${failure?.message}), trying another\n`),
-    stdout: (chunk) => io.err(chunk),
-    stderr: (chunk) => io.err(chunk),
+    stdout: logTo(io),
+    stderr: logTo(io),
   });
-  if (options.json === true) io.out(`${JSON.stringify(jsonOutcome(outcome, engine))}\n`);
-  else if (outcome.verdict.kind === 'accepted') io.out(shown(io, outcome));
+  const raw = options.raw === true;
+  if (options.json === true) io.out(`${jsonOutcome(outcome, { engine, raw })}\n`);
+  else if (outcome.verdict.kind === 'accepted') io.out(shown(io, outcome, raw));
   else io.err(formatProblem(outcome.verdict, colours));
   if (options.trace === true) io.err(formatTimeline(outcome.timeline, colours) + formatSummary(outcome, colours));
   warn(io, outcome);
@@ -76,21 +84,22 @@ function warn(io: Io, { truncated, release, state }: Outcome): void {
   }
 }
 
-/** Exact bytes for programs; indented JSON for people. */
-function shown(io: Io, { output }: Outcome): string | Buffer {
-  const bytes = output ?? Buffer.alloc(0);
-  if (!io.outIsTerminal) return bytes.at(-1) === 0x0a || bytes.length === 0 ? bytes : Buffer.concat([bytes, Buffer.from('\n')]);
-  try {
-    return `${JSON.stringify(JSON.parse(bytes.toString('utf8')), null, 2)}\n`;
-  } catch {
-    return bytes;
-  }
+function logTo(io: Io): (chunk: Buffer) => void {
+  if (!io.errIsTerminal) return (chunk) => io.err(chunk);
+  const text = new TerminalText();
+  return (chunk) => io.err(text.push(chunk));
+}
+
+/** For programs the exact JSON text, or the exact bytes of `--raw`; for people something that they can read. */
+function shown(io: Io, { output = Buffer.alloc(0) }: Outcome, raw: boolean): string | Buffer {
+  if (raw) return io.outIsTerminal ? clean(output.toString('utf8')) : output;
+  return `${io.outIsTerminal ? clean(prettyJson(output.toString('utf8'))) : output.toString('utf8')}\n`;
 }
 
 async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): Promise<RunOrder> {
   const accelerator = acceleratorOf(options.accel);
   const requested = limitsOf(options);
-  const { image, workload } = await workloadOf(options, args);
+  const { image, workload } = await workloadOf(io, options, args);
   return { image, workload, event: await eventOf(io, options), limits: requested, accelerator, signal: io.signal };
 }
 
@@ -115,34 +124,52 @@ function number(text: string, option: string): number {
   return value;
 }
 
-async function workloadOf(options: RunOptions, args: readonly string[]): Promise<{ image: string; workload: Workload }> {
-  const { handler, exec, code } = options;
-  if ((handler === undefined) === (exec === undefined)) {
-    throw new MayflyError('E_USAGE', handler === undefined ? 'nothing to run' : '--handler and --exec exclude each other', {
-      remedy: 'Give a handler with `--handler h.mjs`, or a program with `--exec ./program`.',
+interface Chosen {
+  readonly image: string;
+  readonly workload: Workload;
+}
+
+async function workloadOf(io: Io, options: RunOptions, args: readonly string[]): Promise<Chosen> {
+  const { handler, exec, program, code } = options;
+  const given = [handler, exec, program].filter((each) => each !== undefined);
+  if (given.length !== 1) {
+    throw new MayflyError('E_USAGE', given.length === 0 ? 'nothing to run' : `more than one thing to run: ${given.join(', ')}`, {
+      remedy: 'Give a handler with `--handler`, an executable with `--exec`, or a program of the image with `--program`.',
     });
   }
-  if (handler !== undefined) {
-    if (args.length > 0) throw new MayflyError('E_USAGE', `a handler takes no arguments: ${args.join(' ')}`);
-    const packed = await packFunction({ entry: handler, folder: code });
-    const image = options.image ?? IMAGE_OF_ENDING[extname(handler)];
-    if (image === undefined) {
-      throw new MayflyError('E_USAGE', `${handler}: its ending does not tell which image it needs`, {
-        remedy: 'Name the image with `--image node` or `--image python`; a program is run with `--exec`.',
-      });
-    }
-    return { image, workload: { kind: 'runtime', handler: packed.entry, entries: packed.entries } };
-  }
-  const program = exec ?? '';
-  const image = options.image ?? 'shell';
+  if (handler !== undefined) return await handlerOf(io, handler, options, args);
+  const image = options.image ?? IMAGE_OF_EXECUTABLES;
   const raw = options.raw === true;
-  // A path that is not on this disk names a program of the image.
-  if (program.startsWith('/') && !(await exists(program))) {
+  if (program !== undefined) {
+    if (!program.startsWith('/')) throw new MayflyError('E_USAGE', `--program ${program}: must be an absolute path in the image`);
+    if (code !== undefined) throw new MayflyError('E_USAGE', '--program is in the image: --code has nothing to add to it');
     return { image, workload: { kind: 'executable', argv: [program, ...args], raw, entries: [] } };
   }
-  const packed = await packFunction({ entry: program, folder: code });
-  await requireExecutable(program);
+  const file = exec ?? '';
+  const packed = await packFunction({ entry: file, folder: code });
+  await requireExecutable(file);
+  tellShipped(io, packed);
   return { image, workload: { kind: 'executable', argv: [packed.entry, ...args], raw, entries: packed.entries } };
+}
+
+async function handlerOf(io: Io, handler: string, options: RunOptions, args: readonly string[]): Promise<Chosen> {
+  if (args.length > 0) throw new MayflyError('E_USAGE', `a handler takes no arguments: ${args.join(' ')}`);
+  if (options.raw === true) throw new MayflyError('E_USAGE', '--raw is for executables: a handler returns JSON');
+  const packed = await packFunction({ entry: handler, folder: options.code });
+  const image = options.image ?? IMAGE_OF_ENDING.get(extname(handler));
+  if (image === undefined) {
+    throw new MayflyError('E_USAGE', `${handler}: its ending does not tell which image it needs`, {
+      remedy: 'Name the image with `--image node` or `--image python`; an executable is run with `--exec`.',
+    });
+  }
+  tellShipped(io, packed);
+  return { image, workload: { kind: 'runtime', handler: packed.entry, entries: packed.entries } };
+}
+
+/** A folder that is shipped because of what stands in it may hold more than its owner had in mind. */
+function tellShipped(io: Io, { root, entries, bytes }: PackedFunction): void {
+  if (root === undefined) return;
+  io.err(paint(io.colour).dim(`mayfly: shipping ${root}: ${entries.length} files and folders, ${formatBytes(bytes)}\n`));
 }
 
 async function requireExecutable(path: string): Promise<void> {
@@ -151,25 +178,19 @@ async function requireExecutable(path: string): Promise<void> {
   });
 }
 
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined)) !== undefined;
-}
-
 async function eventOf(io: Io, { event, data }: RunOptions): Promise<Buffer> {
   if (event !== undefined && data !== undefined) throw new MayflyError('E_USAGE', '--event and --data exclude each other');
   if (data !== undefined) return Buffer.from(data);
   if (event === undefined) return Buffer.from('{}');
   // One byte over the limit is enough to be refused by the stage that knows it.
-  if (event === '-') return await io.readInput(limits.eventBytesMax + 1);
+  const bytesMax = limits.eventBytesMax + 1;
+  if (event === '-') return await io.readInput(bytesMax);
   try {
-    const { size } = await stat(event);
-    if (size > limits.eventBytesMax) {
-      throw new MayflyError('E_EVENT_TOO_LARGE', `${event} has ${size} bytes, the limit is ${limits.eventBytesMax}`);
-    }
-    return await readFile(event);
+    return await readFileAtMost(event, { bytesMax, signal: io.signal });
   } catch (thrown) {
     if (thrown instanceof MayflyError) throw thrown;
     const { code } = thrown as NodeJS.ErrnoException;
-    throw new MayflyError('E_USAGE', `--event ${event}: ${code === 'ENOENT' ? 'there is no such file' : code}`);
+    const reason = code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${code})`;
+    throw new MayflyError('E_USAGE', `--event ${event}: ${reason}`, { cause: thrown });
   }
 }

@@ -57,10 +57,16 @@ export interface TemplateOptions {
 
 export interface Templates {
   /**
-   * The template of an image, built first when there is none. `onBuild` hears what takes seconds. Rejects with
-   * E_TEMPLATE_BUILD, E_DISK_SPACE or E_TEMPLATE_TAMPERED.
+   * The template of an image, built first when there is none. Rejects with E_TEMPLATE_BUILD, also when the signal of
+   * whoever asked first ends the build, E_DISK_SPACE or E_TEMPLATE_TAMPERED.
    */
-  get(image: TemplateImage, ramBytes: number, onBuild?: (step: string) => void): Promise<Template>;
+  get(image: TemplateImage, ramBytes: number, watch?: BuildWatch): Promise<Template>;
+}
+
+export interface BuildWatch {
+  /** Hears what takes seconds. */
+  readonly onBuild?: (step: string) => void;
+  readonly signal?: AbortSignal;
 }
 
 interface Seal {
@@ -84,12 +90,12 @@ export function openTemplates(options: TemplateOptions): Templates {
   const root = join(options.home, 'templates');
   const known = new Map<string, Promise<Template>>();
   return {
-    get(image, ramBytes, onBuild = () => {}) {
+    get(image, ramBytes, watch = {}) {
       const key = templateKey(options, image, ramBytes);
       const existing = known.get(key);
       if (existing !== undefined) return existing;
       const wanted = loadTemplate(options, join(root, key), image, ramBytes).then(
-        (template) => template ?? buildTemplate(options, root, key, image, ramBytes, onBuild),
+        (template) => template ?? buildTemplate(options, root, key, image, ramBytes, watch),
       );
       known.set(key, wanted);
       wanted.catch(() => known.delete(key));
@@ -139,7 +145,7 @@ async function buildTemplate(
   key: string,
   image: TemplateImage,
   ramBytes: number,
-  onBuild: (step: string) => void,
+  { onBuild = () => {}, signal }: BuildWatch,
 ): Promise<Template> {
   const folder = join(root, key);
   const building = join(root, `building-${options.builder}-${key}`);
@@ -159,6 +165,9 @@ async function buildTemplate(
       ramBytes,
     };
     const saved = await options.vmm.buildTemplate(spec, async (transport: Duplex) => {
+      const stop = (): void => void transport.destroy();
+      signal?.addEventListener('abort', stop, { once: true });
+      if (signal?.aborted === true) stop();
       const prepared = await prepareTemplate({
         transport,
         clock: options.clock,
@@ -169,7 +178,7 @@ async function buildTemplate(
           gid: options.workloadId,
           scratchBytes: limits.scratchBytesDefault,
         },
-      });
+      }).finally(() => signal?.removeEventListener('abort', stop));
       warm = prepared.warm;
     });
     onBuild(`sealing the ${image.name} template`);

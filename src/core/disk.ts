@@ -5,6 +5,7 @@
  * symbolic link.
  */
 import { spawn } from 'node:child_process';
+import type { SpawnOptions } from 'node:child_process';
 import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -93,7 +94,9 @@ async function lockFile(path: string, millisMax: number): Promise<() => Promise<
   const seconds = String(Math.max(1, Math.ceil(millisMax / 1000)));
   try {
     const status = await new Promise<number | null>((resolve, reject) => {
-      const child = spawn('flock', ['-x', '-w', seconds, '3'], { stdio: ['ignore', 'ignore', 'ignore', file.fd] });
+      // Its own session: Ctrl-C on a terminal must not keep an interrupted run from being sealed.
+      const options: SpawnOptions = { stdio: ['ignore', 'ignore', 'ignore', file.fd], detached: true };
+      const child = spawn('flock', ['-x', '-w', seconds, '3'], options);
       child.once('error', reject).once('exit', resolve);
     });
     if (status !== 0) throw new Error(`${path} was locked by another process for ${seconds} s`);

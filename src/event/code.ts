@@ -1,16 +1,18 @@
 /**
- * Packs a customer's function for its journey into a clone: reads it from the caller's disk once, within limits, and
- * leaves out nothing silently. Only regular files, folders and links that stay inside are shipped; what the caller's
- * disk holds besides the function never leaves it.
+ * Packs a customer's function for its journey into a clone: read once from the caller's disk, within limits. Only regular
+ * files, folders and links that stay inside are shipped, and anything else is refused instead of left out; only the
+ * history of version control stays behind. The same files give the same entries in the same order.
  */
-import { lstat, open, readdir, readlink, stat } from 'node:fs/promises';
-import { basename, dirname, join, posix, relative, resolve } from 'node:path';
+import { constants } from 'node:fs';
+import { open, lstat, readdir, readlink, stat } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { basename, dirname, join, posix, relative, resolve, sep } from 'node:path';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { FunctionEntry } from './workload.ts';
 
 export interface PackOptions {
-  /** Handler or program on this disk. */
+  /** Handler or executable on this disk. */
   readonly entry: string;
   /** Folder to ship; `entry` must be inside. Default: see `packFunction`. */
   readonly folder?: string | undefined;
@@ -20,12 +22,15 @@ export interface PackedFunction {
   readonly entries: readonly FunctionEntry[];
   /** Absolute path of the entry in the guest, as in `/function/h.mjs`. */
   readonly entry: string;
+  /** Sum of all files. */
   readonly bytes: number;
+  /** Absolute path of the folder that was shipped; undefined when it was the entry alone. */
+  readonly root: string | undefined;
 }
 
 /** Where functions stand in the guest. */
 const GUEST_FOLDER = '/function';
-const SKIPPED_FOLDERS: ReadonlySet<string> = new Set(['.git', '.hg', '.svn']);
+const HISTORY: ReadonlySet<string> = new Set(['.git', '.hg', '.svn']);
 
 /**
  * Ships the entry alone, or its whole folder when `folder` names one or when package.json or node_modules stands beside
@@ -35,18 +40,18 @@ export async function packFunction({ entry, folder }: PackOptions): Promise<Pack
   const file = resolve(entry);
   await requireFile(file, entry);
   const root = folder === undefined ? await packageFolder(file) : resolve(folder);
+  const packer = new Packer(root ?? dirname(file));
   if (root === undefined) {
-    const packer = new Packer(dirname(file));
-    await packer.addFile(file, basename(file), await lstat(await realFile(file)));
-    return packer.finish(basename(file));
+    // The entry itself may be a link: it was named, so what it points to is what is meant.
+    await packer.addFile(file, basename(file), constants.O_RDONLY);
+    return packer.finish(basename(file), root);
   }
-  const inside = relative(root, file);
-  if (inside === '' || inside.startsWith('..')) {
+  const inside = relative(root, file).split(sep).join('/');
+  if (inside === '' || inside === '..' || inside.startsWith('../')) {
     throw new MayflyError('E_HANDLER_MISSING', `${entry} is not inside the folder to ship, ${root}`);
   }
-  const packer = new Packer(root);
   await packer.addFolder(root, '');
-  return packer.finish(inside);
+  return packer.finish(inside, root);
 }
 
 /** The entry's folder when it is a package: what stands there belongs to the function. */
@@ -59,9 +64,8 @@ async function packageFolder(file: string): Promise<string | undefined> {
 }
 
 async function requireFile(file: string, shown: string): Promise<void> {
-  const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
-    const reason = error.code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${error.code})`;
-    throw new MayflyError('E_HANDLER_MISSING', `${shown}: ${reason}`, { cause: error });
+  const found = await stat(file).catch((thrown: unknown) => {
+    throw unreadable(shown, thrown);
   });
   if (found.isDirectory()) {
     throw new MayflyError('E_HANDLER_MISSING', `${shown} is a folder`, {
@@ -71,10 +75,10 @@ async function requireFile(file: string, shown: string): Promise<void> {
   if (!found.isFile()) throw new MayflyError('E_HANDLER_MISSING', `${shown} is not a regular file`);
 }
 
-/** A handler that is itself a link is shipped as what it points to. */
-async function realFile(file: string): Promise<string> {
-  const link = await readlink(file).catch(() => undefined);
-  return link === undefined ? file : resolve(dirname(file), link);
+function unreadable(path: string, cause: unknown): MayflyError {
+  const { code } = cause as NodeJS.ErrnoException;
+  const reason = code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${code})`;
+  return new MayflyError('E_HANDLER_MISSING', `${path}: ${reason}`, { cause });
 }
 
 class Packer {
@@ -86,38 +90,48 @@ class Packer {
     this.#root = root;
   }
 
-  finish(entry: string): PackedFunction {
-    return { entries: this.#entries, entry: posix.join(GUEST_FOLDER, entry), bytes: this.#bytes };
+  finish(entry: string, root: string | undefined): PackedFunction {
+    return { entries: this.#entries, entry: posix.join(GUEST_FOLDER, entry), bytes: this.#bytes, root };
   }
 
-  /** Depth is bounded by the length of a path. Sorted: the same folder gives the same entries. */
+  /** Its depth is bounded by the length of a path. */
   async addFolder(folder: string, path: string): Promise<void> {
-    for (const name of (await readdir(folder)).sort()) {
+    const names = await read(folder, (name) => readdir(name));
+    for (const name of names.sort()) {
       const [from, to] = [join(folder, name), path === '' ? name : `${path}/${name}`];
-      const found = await lstat(from);
+      const found = await read(from, (file) => lstat(file));
       if (found.isDirectory()) {
-        if (SKIPPED_FOLDERS.has(name)) continue;
+        if (HISTORY.has(name)) continue;
         this.#push({ kind: 'folder', path: to, mode: found.mode & 0o755 });
         await this.addFolder(from, to);
       } else if (found.isSymbolicLink()) {
         this.#push({ kind: 'link', path: to, mode: 0o777, target: await this.#insideTarget(from, to) });
       } else if (found.isFile()) {
-        await this.addFile(from, to, found);
+        // Should a link or a pipe have taken its place meanwhile, it is neither followed nor waited for.
+        await this.addFile(from, to, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
       } else {
         throw new MayflyError('E_CODE_UNSAFE', `${from} is a device, socket or pipe`);
       }
     }
   }
 
-  async addFile(from: string, path: string, { mode, size }: { mode: number; size: number }): Promise<void> {
-    if (this.#bytes + size > limits.codeBytesMax) this.#tooLarge(`more than ${limits.codeBytesMax} bytes (at ${path})`);
-    const content = await readBounded(from, limits.codeBytesMax - this.#bytes);
-    this.#bytes += content.length;
-    this.#push({ kind: 'file', path, mode: mode & 0o755, content });
+  async addFile(from: string, path: string, flags: number): Promise<void> {
+    const file = await read(from, (name) => open(name, flags));
+    try {
+      const found = await file.stat();
+      if (!found.isFile()) throw new MayflyError('E_CODE_UNSAFE', `${from} changed while it was read`);
+      const room = limits.codeBytesMax - this.#bytes;
+      const content = found.size > room ? undefined : await readWhole(file, found.size, room);
+      if (content === undefined) this.#tooLarge(`more than ${limits.codeBytesMax} bytes (at ${path})`);
+      this.#bytes += content.length;
+      this.#push({ kind: 'file', path, mode: found.mode & 0o755, content });
+    } finally {
+      await file.close();
+    }
   }
 
   async #insideTarget(from: string, path: string): Promise<string> {
-    const target = await readlink(from);
+    const target = await read(from, (name) => readlink(name));
     const reached = posix.normalize(posix.join(posix.dirname(path), target));
     if (posix.isAbsolute(target) || reached === '..' || reached.startsWith('../')) {
       throw new MayflyError('E_CODE_UNSAFE', `${from} is a link that leaves the function: ${target}`);
@@ -138,20 +152,22 @@ class Packer {
   }
 }
 
-/** The whole file, and no more than it may have: it can grow while it is read. */
-async function readBounded(path: string, bytesMax: number): Promise<Buffer> {
-  let file: Awaited<ReturnType<typeof open>>;
-  try {
-    file = await open(path, 'r');
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new MayflyError('E_HANDLER_MISSING', `${path} cannot be read (${code})`, { cause });
-  }
-  try {
-    const content = await file.readFile();
-    if (content.length > bytesMax) throw new MayflyError('E_CODE_TOO_LARGE', `${path} grew while it was read`);
-    return content;
-  } finally {
-    await file.close();
+/** What the disk refuses is an error that names the file. */
+async function read<T>(path: string, how: (path: string) => Promise<T>): Promise<T> {
+  return await how(path).catch((thrown: unknown) => {
+    throw unreadable(path, thrown);
+  });
+}
+
+/** The whole file, also when it has grown since it was looked at; undefined when there is more of it than `bytesMax`. */
+async function readWhole(file: FileHandle, size: number, bytesMax: number): Promise<Buffer | undefined> {
+  let buffer = Buffer.alloc(Math.min(size, bytesMax) + 1);
+  let filled = 0;
+  for (;;) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, filled);
+    filled += bytesRead;
+    if (bytesRead === 0) return buffer.subarray(0, filled);
+    if (filled > bytesMax) return undefined;
+    if (filled === buffer.length) buffer = Buffer.concat([buffer, Buffer.alloc(filled)]);
   }
 }

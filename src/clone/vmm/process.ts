@@ -180,6 +180,8 @@ function start(options: QemuOptions, { spec, ram, role, saveFolder, slot }: Laun
       // No environment: QEMU needs none, and the daemon's may hold secrets. PATH finds the launchers.
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
       cwd: '/',
+      // Its own session: Ctrl-C on a terminal is for this process, which then ends the VM itself.
+      detached: true,
       stdio: [
         'ignore',
         'ignore',
