@@ -2,10 +2,10 @@
  * Reseeds the random generators that OpenSSL keeps in the memory of a warmed Node process.
  *
  * Clones of one template start with the same generator state, and OpenSSL reseeds it only on fork, after many requests
- * or after minutes: two clones would issue the same keys. RAND_add() reseeds the primary generator from the operating
- * system (which the agent has reseeded from the host) and mixes in what it is given. The generators of all threads
- * derive from the primary one and reseed themselves when they see that it was; those of this thread are reseeded right
- * here. RAND_poll() would do nothing: since OpenSSL 3 it only concerns replaced RAND methods.
+ * or after minutes: two clones would issue the same keys. Each generator is reseeded from the operating system (which
+ * the agent has reseeded from the host) and mixes in fresh bytes of ours. Those of other threads derive from the primary
+ * one and reseed themselves when they see that it was. RAND_poll() reseeds, too (measured with clones); the calls used
+ * here also say for each generator whether it worked, and a runtime that is not renewed must not go on.
  *
  * The node binary exports everything used here, so no headers are needed: these are its stable C interfaces.
  */
