@@ -21,7 +21,7 @@ Every error of Mayfly has a code, and a code is a promise: scripts may branch on
 meaning. What a guest does wrong is not an exception: it becomes the verdict of its run, with one of the same codes, and
 is sealed as evidence like any other end.
 
-- **blame** says who has to act: \`caller\` (the event, the function or the command line), \`guest\` (what ran inside the
+- **blame** says who has to act: \`caller\` (the event, the function or the command line), \`guest\` (what ran in the
   clone broke the rules), \`host\` (Mayfly or its artefacts) or \`operator\` (the machine or its configuration).
 - **retry** \`yes\`: the same call may succeed when simply made again.
 - **exit** is the exit code of the command line.
@@ -52,7 +52,8 @@ const stageTitles: Readonly<Record<Stage, string>> = {
 
 /** The whole file, with a line feed at its end. */
 export function renderErrorsDoc(): string {
-  const exits = Object.entries(exitCodes).map(([name, code]) => [String(code), exitMeanings[name as keyof typeof exitCodes]]);
+  const names = Object.keys(exitCodes) as (keyof typeof exitCodes)[];
+  const exits = names.map((name) => [String(exitCodes[name]), exitMeanings[name]]);
   const stages = (Object.keys(stageTitles) as Stage[]).map((stage) => {
     const rows = Object.entries(errorTable)
       .filter(([, meaning]) => meaning.stage === stage)
@@ -65,7 +66,8 @@ export function renderErrorsDoc(): string {
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  const escaped = (cell: string): string => cell.replaceAll('|', '\\|');
+  const line = (cells: readonly string[]): string => `| ${cells.map(escaped).join(' | ')} |`;
   return [line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
 }
 

@@ -39,7 +39,8 @@ test('ids of one millisecond differ by 80 random bits', () => {
 
 test('what is not a run id is refused: it names folders', () => {
   const id = newRunId(at(0), random);
-  for (const text of ['', '.', '..', '../x', id.slice(1), `${id}0`, id.toLowerCase(), `${id.slice(0, 25)}U`, `${id}\n`]) {
+  const wrong = ['', '.', '..', '../x', id.slice(1), `${id}0`, id.toLowerCase(), `${id.slice(0, 25)}U`, `${id}\n`];
+  for (const text of wrong) {
     assert.equal(isRunId(text), false, JSON.stringify(text));
   }
 });
