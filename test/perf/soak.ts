@@ -1,0 +1,122 @@
+/**
+ * `npm run soak`: clone, run, kill, a thousand times over, in turn with Node and Python. Goal: no hang, no leak, no two
+ * clones alike. Method: every run must be accepted and its release verified; what must be distinct is collected over all
+ * of them; and a leak oracle that shares no code with the product compares the machine before and after.
+ *
+ *   npm run soak -- [--cycles 1000]
+ */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { home } from '../vm/rig.ts';
+import { printTable, row, timeHead } from './table.ts';
+import { handler, openWorld } from './world.ts';
+
+const { values } = parseArgs({ options: { cycles: { type: 'string', default: '1000' } } });
+const cycles = Number(values.cycles);
+/** A clone's clock may be behind by how long its event took to answer, and no more, ms. */
+const CLOCK_TOLERANCE = 1_000;
+
+interface Answer {
+  readonly unique: Readonly<Record<string, string>>;
+  readonly clockMillis: number;
+  readonly digest: string;
+}
+
+const world = await openWorld();
+const subjects = [
+  { image: 'node', workload: await handler('test/perf/functions/unique.mjs') },
+  { image: 'python', workload: await handler('test/perf/functions/unique.py') },
+] as const;
+const failures: string[] = [];
+const seen = new Map<string, Set<string>>();
+const times = new Map<string, number[]>(subjects.map(({ image }) => [image, []]));
+let retried = 0;
+
+// Templates and caches first: what they leave is no leak.
+for (const { image, workload } of subjects) await world.run(image, workload, Buffer.from('{}'));
+const before = lookAround();
+const started = performance.now();
+for (let cycle = 0; cycle < cycles; cycle++) await once(cycle);
+await new Promise((resolve) => setTimeout(resolve, 500));
+const after = lookAround();
+
+for (const name of Object.keys(before) as (keyof Surroundings)[]) {
+  const left = after[name].filter((item) => !before[name].includes(item));
+  if (left.length > 0) failures.push(`left behind, ${name}: ${left.slice(0, 10).join(', ')}`);
+}
+printTable(`${cycles} clone-run-kill cycles in ${((performance.now() - started) / 60_000).toFixed(1)} min`, timeHead,
+  [...times].map(([image, millis]) => row(`${image}: event to sealed`, millis)));
+process.stdout.write(`distinct values collected: ${[...seen].map(([what, found]) => `${what} ${found.size}`).join(', ')}\n`);
+process.stdout.write(`clones given up before delivery and replaced: ${retried}\n`);
+process.stdout.write(`resident memory of this process: ${(process.memoryUsage.rss() / 1024 ** 2).toFixed(0)} MiB\n`);
+for (const failure of failures.slice(0, 50)) process.stdout.write(`FAILED  ${failure}\n`);
+process.stdout.write(`${cycles - Math.min(cycles, failures.length)} passed, ${failures.length} failed\n`);
+process.exitCode = failures.length > 0 ? 1 : 0;
+
+async function once(cycle: number): Promise<void> {
+  const subject = subjects[cycle % subjects.length] ?? subjects[0];
+  const from = performance.now();
+  const outcome = await world.run(subject.image, subject.workload, Buffer.from(`{"cycle":${cycle}}`));
+  times.get(subject.image)?.push(performance.now() - from);
+  const where = `cycle ${cycle} (${subject.image}, ${outcome.runId})`;
+  retried += outcome.attempts.length > 1 ? outcome.attempts.length - 1 : 0;
+  if (outcome.state !== 'sealed') failures.push(`${where}: ${outcome.state}, ${outcome.release.left.join(', ')}`);
+  if (outcome.verdict.kind !== 'accepted') {
+    failures.push(`${where}: ${outcome.verdict.code} ${outcome.verdict.message}`);
+    return;
+  }
+  const answer = JSON.parse(String(outcome.output)) as Answer;
+  for (const [what, value] of Object.entries(answer.unique)) {
+    const found = seen.get(`${subject.image}.${what}`) ?? new Set<string>();
+    seen.set(`${subject.image}.${what}`, found);
+    if (found.has(value)) failures.push(`${where}: ${what} ${value} was seen before`);
+    found.add(value);
+  }
+  const behind = Date.now() - answer.clockMillis;
+  if (behind < -CLOCK_TOLERANCE || behind > CLOCK_TOLERANCE + performance.now() - from) {
+    failures.push(`${where}: its clock was off by ${behind} ms`);
+  }
+  if ((cycle + 1) % 50 === 0) process.stderr.write(`soak: ${cycle + 1} of ${cycles}, ${failures.length} failures\n`);
+}
+
+interface Surroundings {
+  readonly machines: readonly string[];
+  readonly descriptors: readonly string[];
+  readonly runs: readonly string[];
+  readonly temporary: readonly string[];
+  readonly mounts: readonly string[];
+}
+
+/** Processes that are QEMU by their program file, zombies not; this process's descriptors by kind; files and mounts. */
+function lookAround(): Surroundings {
+  const link = (path: string): string => {
+    try {
+      return readlinkSync(path);
+    } catch {
+      return '';
+    }
+  };
+  const names = (folder: string): string[] => {
+    try {
+      return readdirSync(folder);
+    } catch {
+      return [];
+    }
+  };
+  const pids = names('/proc').filter((name) => /^\d+$/.test(name));
+  const descriptors = names('/proc/self/fd').map((name) => link(`/proc/self/fd/${name}`).replace(/\d+/g, 'N'));
+  const count = new Map<string, number>();
+  return {
+    machines: pids.filter((pid) => link(`/proc/${pid}/exe`).includes('qemu-system')),
+    // The nth descriptor of a kind is one item: five sockets before and six after leave one.
+    descriptors: descriptors.map((kind) => {
+      count.set(kind, (count.get(kind) ?? 0) + 1);
+      return `${kind} #${count.get(kind)}`;
+    }),
+    runs: names(join(home, 'run')),
+    temporary: names(tmpdir()).filter((name) => name.startsWith('mayfly')),
+    mounts: readFileSync('/proc/self/mounts', 'utf8').split('\n'),
+  };
+}
