@@ -5,7 +5,7 @@
  *
  *   node scripts/bootstrap.mjs TASK [ARGUMENT…]
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -22,7 +22,7 @@ const tasks = {
   check: { machine: false, run: ['scripts/check.ts'] },
   bench: { machine: true, run: ['test/perf/bench.ts'] },
   soak: { machine: true, run: ['test/perf/soak.ts'] },
-  attack: { machine: true, run: ['scripts/test.ts', '--only', 'attack'] },
+  attack: { machine: false, run: ['scripts/test.ts', '--only', 'attack'] },
   format: { machine: false, run: ['node_modules/@biomejs/biome/bin/biome', 'check', '--write', '.'] },
 };
 
@@ -33,11 +33,8 @@ if (task === undefined) {
   process.exit(2);
 }
 installPackages();
-if (task.machine) {
-  const forSetup = name === 'setup' ? args : [];
-  run(['scripts/setup.ts', ...forSetup]);
-}
-if (task.run.length > 0) run([...task.run, ...args]);
+if (task.machine) await run(['scripts/setup.ts', ...(name === 'setup' ? args : [])]);
+if (task.run.length > 0) await run([...task.run, ...args]);
 
 function installPackages() {
   const wanted = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
@@ -49,21 +46,33 @@ function installPackages() {
     cwd: root,
     stdio: ['ignore', 'inherit', 'inherit'],
   });
-  if (npm.status !== 0 || !existsSync(node)) {
-    console.error('mayfly: npm packages could not be installed; see the messages above.');
-    console.error('        Remedy: check that the npm registry can be reached, then run the command again.');
+  if (npm.status !== 0) {
+    console.error(`mayfly: npm packages could not be installed${npm.error === undefined ? '' : ` (${npm.error.message})`}.`);
+    console.error('        Remedy: check that npm reaches its registry, then run the command again.');
+    process.exit(3);
+  }
+  if (!existsSync(node)) {
+    console.error('mayfly: the npm package `node` came without its program: npm was kept from running install scripts.');
+    console.error('        Remedy: allow the script of this one package, `npm rebuild node --ignore-scripts=false`.');
     process.exit(3);
   }
   writeFileSync(stamp, wanted);
 }
 
-function run(command) {
-  const { status, signal, error } = spawnSync(node, command, { cwd: root, stdio: 'inherit', env: environment() });
-  if (error !== undefined) throw error;
-  if (status !== 0) process.exit(status ?? (signal === 'SIGINT' ? 130 : 143));
-}
-
-/** Child processes that say `node` get Node 24 as well. */
-function environment() {
-  return { ...process.env, PATH: `${dirname(node)}:${process.env.PATH ?? ''}` };
+/** Returns when the command succeeded; ends with its exit code otherwise. */
+async function run(command) {
+  // Child processes that say `node` get Node 24 as well.
+  const env = { ...process.env, PATH: `${dirname(node)}:${process.env.PATH ?? ''}` };
+  const child = spawn(node, command, { cwd: root, stdio: 'inherit', env });
+  // Outlives the child in any case, so that the prompt does not come back while it cleans up. A terminal sends Ctrl-C to
+  // both of them; other signals, and all of them without a terminal, come only here and are passed on.
+  const passOn = (signal) => {
+    if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, passOn);
+  const [status, signal] = await new Promise((settle, fail) => {
+    child.once('error', fail).once('exit', (...ending) => settle(ending));
+  });
+  for (const each of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.off(each, passOn);
+  if (status !== 0) process.exit(status ?? ({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal] ?? 1));
 }

@@ -47,16 +47,19 @@ export const families: readonly Family[] = [
 /** One test that takes longer is stuck, ms. */
 const TEST_MILLIS_MAX = 300_000;
 
+/** So long without a word from any test, ms: a file whose tests are over does not end, as something keeps it alive. */
+const SILENCE_MILLIS_MAX = TEST_MILLIS_MAX + 60_000;
+
+/** All at once; reported in their order. */
 export async function runStaticChecks(tally: Tally): Promise<void> {
-  for (const { name, command } of staticChecks) {
+  const running = staticChecks.map(async ({ name, command }) => {
     const from = performance.now();
     const { status, output } = await capture(process.execPath, command);
-    report(status === 0, name, from);
-    if (status === 0) tally.passed += 1;
-    else {
-      tally.failed += 1;
-      process.stdout.write(`${output}\n`);
-    }
+    return { name, status, output, millis: performance.now() - from };
+  });
+  for (const { name, status, output, millis } of await Promise.all(running)) {
+    count(tally, status === 0, name, millis);
+    if (status !== 0) process.stdout.write(`${output}\n`);
   }
 }
 
@@ -66,24 +69,44 @@ export async function runFamily(family: Family, tally: Tally, pattern: string | 
   if (files.length === 0) return;
   const from = performance.now();
   const before = { ...tally, skipped: tally.skipped.length };
-  const stream = run({ files, concurrency: family.concurrency, timeout: TEST_MILLIS_MAX });
+  const silence = new AbortController();
+  const watchdog = setTimeout(() => silence.abort(), SILENCE_MILLIS_MAX);
+  const { concurrency } = family;
+  const stream = run({ files, concurrency, timeout: TEST_MILLIS_MAX, signal: silence.signal });
+  const failed = (name: string, file: string | undefined, line: number | undefined, why: string): void => {
+    tally.failed += 1;
+    const where = file === undefined ? '' : ` (${relative(root, file)}:${line ?? 0})`;
+    process.stdout.write(`  not ok  ${name}${where}\n${indent(why)}\n`);
+  };
   stream.on('test:pass', (event) => {
+    watchdog.refresh();
     if (event.details.type === 'suite') return;
     const reason = event.skip ?? event.todo;
-    if (reason === undefined) tally.passed += 1;
+    // The runner lets a file without tests pass under the name of the file.
+    if (event.name === event.file) failed(relative(root, event.file), event.file, event.line, 'there is no test in it');
+    else if (reason === undefined) tally.passed += 1;
     else tally.skipped.push(`${event.name}: ${reason === true ? 'no reason given' : String(reason)}`);
   });
   stream.on('test:fail', (event) => {
-    if (event.details.type === 'suite') return;
-    tally.failed += 1;
-    const where = event.file === undefined ? '' : ` (${relative(root, event.file)}:${event.line ?? 0})`;
-    process.stdout.write(`  not ok  ${event.name}${where}\n${indent(errorText(event.details.error))}\n`);
+    watchdog.refresh();
+    // What failed below a suite or a parent test was counted there.
+    if (event.details.type === 'suite' || isFailureOfChildren(event.details.error)) return;
+    failed(event.name, event.file, event.line, errorText(event.details.error));
   });
   stream.on('test:stderr', (event) => process.stderr.write(event.message));
   await new Promise((settle) => stream.on('end', settle).resume());
-  const [passed, failed] = [tally.passed - before.passed, tally.failed - before.failed];
-  const skipped = tally.skipped.length - before.skipped;
-  report(failed === 0, `${family.name}: ${passed} passed, ${failed} failed, ${skipped} skipped`, from);
+  clearTimeout(watchdog);
+  const counts = [tally.passed - before.passed, tally.failed - before.failed, tally.skipped.length - before.skipped];
+  const what = `${family.name}: ${counts[0]} passed, ${counts[1]} failed, ${counts[2]} skipped`;
+  report(tally.failed === before.failed, what, performance.now() - from);
+}
+
+/** Set-up, as one step: shown, because it may install and build for minutes. */
+export async function runSetup(tally: Tally, env: NodeJS.ProcessEnv): Promise<void> {
+  const from = performance.now();
+  const child = spawn(process.execPath, ['scripts/setup.ts'], { cwd: root, stdio: 'inherit', env });
+  const status = await new Promise((settle) => child.once('exit', settle));
+  count(tally, status === 0, 'set-up', performance.now() - from);
 }
 
 /** Prints the closing lines; the exit code is for the whole. */
@@ -91,12 +114,6 @@ export function conclude(tally: Tally): number {
   for (const line of tally.skipped) process.stdout.write(`skipped  ${line}\n`);
   process.stdout.write(`${tally.passed} passed, ${tally.failed} failed, ${tally.skipped.length} skipped\n`);
   return tally.failed > 0 || tally.passed === 0 ? 1 : 0;
-}
-
-/** Runs a command that the reader should see, as set-up is. */
-export function runShown(command: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const child = spawn(process.execPath, command, { cwd: root, stdio: 'inherit', env });
-  return new Promise((settle) => child.once('exit', (status) => settle(status ?? 1)));
 }
 
 function capture(program: string, args: readonly string[]): Promise<{ status: number; output: string }> {
@@ -107,8 +124,18 @@ function capture(program: string, args: readonly string[]): Promise<{ status: nu
   return new Promise((settle) => child.once('close', (status) => settle({ status: status ?? 1, output })));
 }
 
-function report(ok: boolean, what: string, from: number): void {
-  process.stdout.write(`${ok ? 'ok      ' : 'FAILED  '}${what} (${((performance.now() - from) / 1000).toFixed(1)} s)\n`);
+function count(tally: Tally, ok: boolean, what: string, millis: number): void {
+  if (ok) tally.passed += 1;
+  else tally.failed += 1;
+  report(ok, what, millis);
+}
+
+function report(ok: boolean, what: string, millis: number): void {
+  process.stdout.write(`${ok ? 'ok      ' : 'FAILED  '}${what} (${(millis / 1000).toFixed(1)} s)\n`);
+}
+
+function isFailureOfChildren(error: unknown): boolean {
+  return error instanceof Error && 'failureType' in error && error.failureType === 'subtestsFailed';
 }
 
 function errorText(error: unknown): string {
