@@ -71,6 +71,7 @@ export interface AppObserver extends RunObserver {
 
 export class App {
   readonly home: string;
+  readonly euid: number;
   readonly jail: Jail;
   readonly #options: AppOptions;
   #repository: Promise<Repository> | undefined;
@@ -80,6 +81,7 @@ export class App {
     this.#options = options;
     this.home = options.home;
     const { euid, pid } = options;
+    this.euid = euid;
     this.jail = openJail({ euid, pid, ...(kvmGroup === undefined ? {} : { kvmGroup }) });
   }
 

@@ -35,6 +35,13 @@ export interface MachineFacts {
   readonly freeBytes: number;
   readonly freeBytesNeeded: number;
   readonly home: string;
+  /** Undefined: there is no such folder yet. */
+  readonly homeFolder: { readonly mode: number; readonly uid: number } | undefined;
+  /** Effective uid of this process. */
+  readonly euid: number;
+  /** Runs of dead processes that were just ended. */
+  readonly endedRuns: readonly string[];
+  /** Runs that need somebody to look at them, and why. */
   readonly staleRuns: readonly string[];
 }
 
@@ -83,13 +90,29 @@ export function judge(facts: MachineFacts): Check[] {
       ? check('cpu', 'warn', `vulnerable: ${facts.vulnerable.join(', ')}`, 'Update microcode and kernel.')
       : check('cpu', 'ok', 'no weakness that the kernel calls vulnerable'),
     facts.freeBytes < facts.freeBytesNeeded
-      ? check('disk', 'fail', `${gibibytes(facts.freeBytes)} free in ${facts.home}`,
+      ? check('disk', 'fail', `${gibibytes(facts.freeBytes)} free in ${facts.homeFolder === undefined ? '/' : facts.home}`,
           `Free ${gibibytes(facts.freeBytesNeeded)} or set MAYFLY_HOME.`)
-      : check('disk', 'ok', `${gibibytes(facts.freeBytes)} free in ${facts.home}`),
+      : check('disk', 'ok', `${gibibytes(facts.freeBytes)} free in ${facts.homeFolder === undefined ? '/' : facts.home}`),
+    homeFolder(facts),
     facts.staleRuns.length > 0
       ? check('abandoned runs', 'warn', facts.staleRuns.join('; '), 'Look at the folders named; the next run tries again.')
-      : check('abandoned runs', 'ok', 'none'),
+      : check('abandoned runs', 'ok', facts.endedRuns.length > 0 ? `ended and sealed: ${facts.endedRuns.join(', ')}` : 'none'),
   ];
+}
+
+/** Whoever can write there decides what every VM boots from, and can rewrite the evidence. */
+function homeFolder({ home, homeFolder: folder, euid }: MachineFacts): Check {
+  const name = 'home';
+  if (folder === undefined) return { name, level: 'fail', found: `there is no ${home}`, remedy: SETUP };
+  if ((folder.mode & 0o022) !== 0) {
+    const found = `others may write to ${home} (mode ${(folder.mode & 0o777).toString(8)})`;
+    return { name, level: 'fail', found, remedy: `Run \`chmod go-w ${home}\`, then \`npm run setup -- --verify\`.` };
+  }
+  if (folder.uid !== euid && folder.uid !== 0) {
+    const remedy = 'Set MAYFLY_HOME to a folder of your own.';
+    return { name, level: 'warn', found: `${home} belongs to uid ${folder.uid}, not to you`, remedy };
+  }
+  return { name, level: 'ok', found: `${home}, writable by its owner alone`, remedy: '' };
 }
 
 function accelerator({ accelerator: verdict, repositoryProblem }: MachineFacts): Check {

@@ -1,5 +1,5 @@
 /** `mayfly doctor`: looks at the machine and says what it means (checks.ts). Changes nothing but caches and dead runs. */
-import { access, constants, readdir, readFile, rm, statfs } from 'node:fs/promises';
+import { access, constants, readdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { App } from '../app.ts';
 import { asMayflyError } from '../core/errors.ts';
@@ -44,6 +44,7 @@ async function lookAround(app: App): Promise<MachineFacts> {
   const images = await settle(intactImages(app));
   const bootable = qemu.value !== undefined && images.value !== undefined;
   const engine = bootable ? (await settle(app.engine('auto'))).value : undefined;
+  const { value: reclaimed, problem: notReclaimed } = await settle(app.reclaim());
   const swap = /^SwapTotal:\s+(\d+) kB/m.exec(await text('/proc/meminfo'))?.[1] ?? '0';
   return {
     node: process.versions.node,
@@ -62,7 +63,10 @@ async function lookAround(app: App): Promise<MachineFacts> {
     freeBytes: await freeBytes(app.home),
     freeBytesNeeded: limits.diskFloorBytes + limits.memoryBytesDefault + limits.guestOverheadBytes,
     home: app.home,
-    staleRuns: (await app.reclaim()).reports,
+    homeFolder: await stat(app.home).catch(() => undefined),
+    euid: app.euid,
+    endedRuns: reclaimed?.ended ?? [],
+    staleRuns: reclaimed?.reports ?? [notReclaimed],
   };
 }
 

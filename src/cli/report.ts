@@ -1,4 +1,5 @@
 /** How runs and errors look to people and to scripts. */
+import type { AcceleratorVerdict } from '../clone/accelerator.ts';
 import { errorTable } from '../core/errors.ts';
 import type { MayflyError } from '../core/errors.ts';
 import type { TimelineEntry } from '../evidence/record.ts';
@@ -17,6 +18,11 @@ export function formatProblem(problem: Problem, paint: Paint): string {
   if (detail !== undefined && detail !== '') lines.push('', ...detail.split('\n').map((line) => `  ${paint.dim(line)}`), '');
   lines.push(`  ${paint.cyan('remedy')} ${remedy}`);
   return `${lines.join('\n')}\n`;
+}
+
+/** One line: weaker isolation is never silent. */
+export function tcgWarning({ why }: AcceleratorVerdict): string {
+  return `software emulation (TCG), which QEMU gives no isolation promise: ${why}`;
 }
 
 const BAR_WIDTH = 36;

@@ -16,7 +16,7 @@ import { readFileAtMost } from './input.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
 import { clean, TerminalText } from './log.ts';
-import { formatProblem, formatSummary, formatTimeline, jsonOutcome, prettyJson } from './report.ts';
+import { formatProblem, formatSummary, formatTimeline, jsonOutcome, prettyJson, tcgWarning } from './report.ts';
 import { formatBytes, parseDuration, parseSize } from './units.ts';
 
 export interface RunOptions {
@@ -55,7 +55,9 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
   const outcome = await app.run(order, {
     engine: (used) => {
       engine = used;
-      if (used.vmm.isolation === 'tcg' && options.accel !== 'tcg') io.err(colours.yellow(tcgWarning(used)));
+      if (used.vmm.isolation === 'tcg' && options.accel !== 'tcg') {
+        io.err(colours.yellow(`mayfly: ${tcgWarning(used.accelerator)}\n`));
+      }
     },
     progress: (what) => io.err(colours.dim(`mayfly: ${what} …\n`)),
     retry: ({ failure }) => io.err(`mayfly: the clone was given up before delivery (${failure?.message}), trying another\n`),
@@ -69,10 +71,6 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
   if (options.trace === true) io.err(formatTimeline(outcome.timeline, colours) + formatSummary(outcome, colours));
   warn(io, outcome);
   return exitCodeOf(outcome.verdict);
-}
-
-function tcgWarning({ accelerator }: Engine): string {
-  return `mayfly: software emulation (TCG), which QEMU gives no isolation promise: ${accelerator.why}\n`;
 }
 
 function warn(io: Io, { truncated, release, state }: Outcome): void {

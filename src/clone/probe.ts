@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { MayflyError } from '../core/errors.ts';
@@ -36,11 +36,15 @@ export async function probeQemu(home: string): Promise<QemuFacts> {
     version: await askVersion(binary),
     readOnlyRam: (await ask(binary, ['-object', 'memory-backend-file,help'])).includes('rom='),
   };
-  await mkdir(home, { recursive: true, mode: 0o711 });
-  const temporary = `${cache}.${process.pid}`;
-  await writeFile(temporary, `${JSON.stringify({ identity, ...facts }, null, 2)}\n`, { mode: 0o600 });
-  await rename(temporary, cache);
+  // Without a home to keep it in, or space, the next start asks again: no reason to fail.
+  await writeCache(cache, { identity, ...facts }).catch(() => {});
   return facts;
+}
+
+async function writeCache(path: string, facts: QemuFacts & { identity: string }): Promise<void> {
+  const temporary = `${path}.${process.pid}`;
+  await writeFile(temporary, `${JSON.stringify(facts, null, 2)}\n`, { mode: 0o600 });
+  await rename(temporary, path);
 }
 
 async function readCache(path: string, identity: string): Promise<QemuFacts | undefined> {
