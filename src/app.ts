@@ -16,8 +16,9 @@ import type { Template, Templates } from './clone/template.ts';
 import { bootOnce, createQemu } from './clone/vmm/qemu.ts';
 import type { QemuOptions } from './clone/vmm/qemu.ts';
 import type { Vmm } from './clone/vmm/contract.ts';
-import { createStages, reclaimAbandoned } from './compose.ts';
+import { createStages, isUnusable, reclaimAbandoned } from './compose.ts';
 import type { Disk } from './core/disk.ts';
+import { MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
 import type { Random } from './core/random.ts';
 import type { Clock } from './core/time.ts';
@@ -110,7 +111,10 @@ export class App {
   reclaim(): Promise<Reclaimed> {
     const { disk, processes, clock } = this.#options;
     const wait = (millis: number): Promise<void> => new Promise((resolve) => clock.after(millis, resolve));
-    return reclaimAbandoned({ home: this.home, disk, processes, clock, wait });
+    return reclaimAbandoned({ home: this.home, disk, processes, clock, wait }).catch((cause: unknown) => {
+      if (!isUnusable(cause)) throw cause;
+      throw new MayflyError('E_HOME_UNUSABLE', `${this.home}: ${(cause as Error).message}`, { cause });
+    });
   }
 
   /** Rejects only when the event was not accepted or nothing can run here; see `runEvent`. */

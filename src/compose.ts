@@ -80,12 +80,18 @@ async function openRun(options: ComposeOptions, event: Event): Promise<{ journal
     await disk.remove(folder).catch(() => {});
     const message = `${folder}: ${cause instanceof Error ? cause.message : String(cause)}`;
     if (isFull(cause)) throw new MayflyError('E_DISK_SPACE', message, { cause });
-    throw new MayflyError('E_INTERNAL', message, { cause, remedy: 'Check that MAYFLY_HOME exists and is writable.' });
+    throw new MayflyError(isUnusable(cause) ? 'E_HOME_UNUSABLE' : 'E_INTERNAL', message, { cause });
   }
 }
 
 function isFull(cause: unknown): boolean {
   return cause instanceof Error && 'code' in cause && (cause.code === 'ENOSPC' || cause.code === 'EDQUOT');
+}
+
+/** The folder cannot be made or written to, for whatever reason that lies outside of Mayfly. */
+export function isUnusable(cause: unknown): boolean {
+  const codes = ['EROFS', 'EACCES', 'EPERM', 'ENOTDIR', 'ENOENT', 'ELOOP'];
+  return cause instanceof Error && 'code' in cause && codes.includes(String(cause.code));
 }
 
 export interface ReclaimComposition extends Pick<ComposeOptions, 'home' | 'disk' | 'processes' | 'clock'> {

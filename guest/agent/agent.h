@@ -144,11 +144,15 @@ struct usage {
 };
 
 #define CGROUP_PATH "/sys/fs/cgroup/workload"
+/* Where a runtime warms up. What it has touched by then stays charged here when its processes move. */
+#define WARM_UP_PATH "/sys/fs/cgroup/runtime"
 
 void make_cgroup(void);
 void limit_cgroup(const struct resources *resources);
 struct usage read_usage(void);
 void kill_cgroup(void);
+/* From the warm-up group into the workload's own. */
+void move_runtime(void);
 /* An empty group in place of a used one. */
 void renew_cgroup(void);
 

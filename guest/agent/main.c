@@ -115,6 +115,7 @@ static void prepare(void) {
     if (warm) {
         spawn_workload(&program, &workload);
         await_word("ready\n", WARM_SECONDS_MAX, E_TEMPLATE_BUILD);
+        move_runtime();
         drop_output(workload.stdout_);
         drop_output(workload.stderr_);
     }

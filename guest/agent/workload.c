@@ -135,7 +135,8 @@ static void hold_still(void) {
 
 static _Noreturn void become_workload(const struct program *program, const int theirs[4], int hold, int report) {
     /* In the agent's view, where the cgroup and a writable /proc are. */
-    if (!write_text(CGROUP_PATH "/cgroup.procs", "0")) tell(report, "cgroup");
+    const char *group = program->runtime ? WARM_UP_PATH "/cgroup.procs" : CGROUP_PATH "/cgroup.procs";
+    if (!write_text(group, "0")) tell(report, "cgroup");
     if (!write_text("/proc/self/oom_score_adj", "1000")) tell(report, "oom score");
     if (setpriority(PRIO_PROCESS, 0, 0) != 0) tell(report, "priority");
     if (setns(keeper, CLONE_NEWNS | CLONE_NEWIPC) != 0) tell(report, "namespaces");

@@ -47,8 +47,8 @@ const IMAGE_OF_EXECUTABLES = 'shell';
 /** Resolves to the exit code. */
 export async function run(io: Io, options: RunOptions, args: readonly string[]): Promise<number> {
   const colours = paint(io.colour);
-  const app = await io.openApp();
   const order = await makeOrder(io, options, args);
+  const app = await io.openApp();
   const { reports } = await app.reclaim();
   for (const report of reports) io.err(`mayfly: ${report}\n`);
   let engine: Engine | undefined;

@@ -54,6 +54,11 @@ export const errorTable = Object.freeze({
     title: 'Something that a clone needs has not been built or installed',
     remedy: 'Run `npm run setup` in the checkout; it installs and builds what is missing.',
   },
+  E_HOME_UNUSABLE: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'MAYFLY_HOME cannot be written to',
+    remedy: 'Point MAYFLY_HOME at a folder that you may write to, and run `npm run setup` for it.',
+  },
   E_PACKAGES_MISSING: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
     title: 'System packages are missing and there is no root or sudo to install them',
@@ -161,12 +166,12 @@ export const errorTable = Object.freeze({
   E_FUNCTION_LOAD: {
     stage: 'bridge', blame: 'caller', retryable: false, exit: exitCodes.functionFailed,
     title: 'The handler could not be loaded',
-    remedy: 'Read the error below: a syntax error, a missing module or a missing export.',
+    remedy: 'Read the error above: a syntax error, a missing module or a missing export.',
   },
   E_FUNCTION_THREW: {
     stage: 'bridge', blame: 'caller', retryable: false, exit: exitCodes.functionFailed,
     title: 'The handler threw an exception',
-    remedy: 'Read the stack below.',
+    remedy: 'Read the stack above.',
   },
   E_FUNCTION_EXIT: {
     stage: 'bridge', blame: 'caller', retryable: false, exit: exitCodes.functionFailed,

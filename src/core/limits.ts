@@ -97,8 +97,8 @@ export const limits = Object.freeze({
   memoryBytesDefault: 256 * MiB,
   memoryBytesMin: 96 * MiB,
   memoryBytesMax: 4 * GiB,
-  /** Memory that the guest kernel and agent need beside the workload, bytes. */
-  guestOverheadBytes: 96 * MiB,
+  /** Memory that kernel, agent and warm runtime need beside the function, bytes. Node: 60 MiB of code and heap. */
+  guestOverheadBytes: 160 * MiB,
   /** Writable overlay (tmpfs) of a clone: default, bytes. */
   scratchBytesDefault: 64 * MiB,
   /** Writable overlay: the most a caller may ask for, bytes. What is written there counts as workload memory. */

@@ -18,7 +18,7 @@ export const workloadId = 1000;
  * RAM sizes that VMs come in, bytes. Every size needs a template of its own, so there are few; each holds a round
  * amount of workload memory (256 MiB, 512 MiB, 1 GiB, ...) plus the guest's own need and some code.
  */
-export const ramClasses: readonly number[] = [384, 640, 1152, 2176, 4352].map((mebibytes) => mebibytes * MiB);
+export const ramClasses: readonly number[] = [448, 704, 1216, 2240, 4416].map((mebibytes) => mebibytes * MiB);
 
 export interface GenerateOptions {
   readonly request: ProfileRequest;

@@ -29,13 +29,18 @@ interface Subject {
   readonly event: Buffer;
 }
 
+const STAGES: readonly TimelineStage[] = [
+  'profile', 'template', 'clone', 'restore', 'uniqueness', 'proof', 'execute', 'validate', 'release',
+];
+
 const world = await openWorld();
 const subjects: readonly Subject[] = [
   { image: 'node', workload: await handler('examples/hello/handler.mjs'), event: Buffer.from('{"name":"bench"}') },
   { image: 'python', workload: await handler('examples/python/handler.py'), event: Buffer.from('{"text":"a b a"}') },
 ];
 
-process.stdout.write(`${world.vmm.version}, ${world.vmm.isolation}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}\n`);
+const { version, isolation } = world.vmm;
+process.stdout.write(`${version}, ${isolation}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}\n`);
 for (const subject of subjects) await benchmark(world, subject);
 
 async function benchmark({ rig, vmm, run }: World, subject: Subject): Promise<void> {
@@ -66,8 +71,8 @@ async function benchmark({ rig, vmm, run }: World, subject: Subject): Promise<vo
   ]);
   const ratio = (time: typeof aheadTime): string => ((coldTime?.p50 ?? 0) / (time?.p50 ?? 1)).toFixed(1);
   process.stdout.write(`cold boot / clone: ${ratio(demandTime)} on demand, ${ratio(aheadTime)} spawned ahead (medians)\n`);
-  const stages: readonly TimelineStage[] = ['profile', 'template', 'clone', 'restore', 'uniqueness', 'proof', 'execute', 'validate', 'release'];
-  printTable(`${image}: where the time goes (spawned ahead)`, timeHead, stages.map((stage) => row(stage, ahead.map(stageMillis(stage)))));
+  const steps = STAGES.map((stage) => row(stage, ahead.map(stageMillis(stage))));
+  printTable(`${image}: where the time goes (spawned ahead)`, timeHead, steps);
   printTable(`${image}: memory of one clone after its first result`, timeHead, [
     row('private dirty', memory.map(({ dirty }) => dirty / mebibyte), 'MiB'),
     row('proportional set', memory.map(({ proportional }) => proportional / mebibyte), 'MiB'),

@@ -111,7 +111,8 @@ for (const [name, open] of Object.entries(subjects)) {
       await withMachine(async (machine) => {
         await machine.resume();
         const session = await configured(machine);
-        const head = { handler: '/function/h.mjs', context: { runId, deadlineMillis: Date.now() + 60_000, memoryBytes: 1, image: 'node' } };
+        const context = { runId, deadlineMillis: Date.now() + 60_000, memoryBytes: 1, image: 'node' };
+        const head = { handler: '/function/h.mjs', context };
         const event = { specversion: '1.0', id: '1', source: '/t', type: 't', data: { n: 7 } };
         const stdin = Buffer.from(`${JSON.stringify(head)}\n${JSON.stringify(event)}`);
         const { output, exit } = await session.execute({ stdin, wallMillis: 60_000 });

@@ -22,7 +22,7 @@ import type { Repository } from '../../src/image/repository.ts';
 export const home = process.env['MAYFLY_HOME'] ?? join(import.meta.dirname, '../../.test-home');
 export const mebibyte = 1024 * 1024;
 /** The class of a default profile: 256 MiB for the workload. */
-export const ramBytes = 384 * mebibyte;
+export const ramBytes = 448 * mebibyte;
 export const workloadId = 1000;
 
 export const clock: Clock = {

@@ -3,8 +3,8 @@
  *
  * This is an allow-list. `-nodefaults` and `-no-user-config` remove everything that QEMU would add by itself, and what
  * follows is all there is: one virtio-serial port (the bridge), one read-only virtio disk (the base image) and a serial
- * console. No network card, no USB, no graphics, no floppy, no second disk. test/attack/A1 compares it with what the
- * guest and QMP enumerate.
+ * console. No network card, no USB, no graphics, no floppy, no second disk. test/vm/engine.test.ts (A1) compares it
+ * with what QMP enumerates.
  *
  * A template and its clones must be the same machine: only where RAM comes from and whether it waits for a saved state
  * may differ, so both come from this one function.

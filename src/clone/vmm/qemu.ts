@@ -148,7 +148,7 @@ async function saveState(options: QemuOptions, machine: QemuProcess, folder: str
       server.once('error', reject).listen(path, resolve);
     });
     const { uid } = await handle.stat();
-    await chown(path, uid, 0);
+    if (options.jail.confined) await chown(path, uid, 0);
     await machine.migrate('migrate', `unix:/proc/self/fd/${descriptors.state}/state`);
     return await within(options.clock, limits.qmpCommandMillisMax, received, () => new QmpError('state not received'));
   } finally {

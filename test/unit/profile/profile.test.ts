@@ -51,7 +51,7 @@ test('property: the VM holds workload, guest and code, in one of few sizes', () 
 });
 
 test('the default is the smallest class', () => {
-  assert.equal(generateProfile({ request: request(), codeBytes: 1000 }).profile.shape.ramBytes, 384 * MiB);
+  assert.equal(generateProfile({ request: request(), codeBytes: 1000 }).profile.shape.ramBytes, 448 * MiB);
 });
 
 test('everything is frozen', () => {
