@@ -34,21 +34,20 @@ export interface Family {
   readonly name: string;
   /** Files that run at the same time; real machines run alone, so that they do not slow each other into time-outs. */
   readonly concurrency: number;
+  /** One test that takes longer is stuck, ms. */
+  readonly testMillisMax: number;
 }
 
 export const families: readonly Family[] = [
-  { name: 'unit', concurrency: 2 },
-  { name: 'sim', concurrency: 2 },
-  { name: 'fuzz', concurrency: 2 },
-  { name: 'attack', concurrency: 1 },
-  { name: 'vm', concurrency: 1 },
+  { name: 'unit', concurrency: 2, testMillisMax: 60_000 },
+  { name: 'sim', concurrency: 2, testMillisMax: 120_000 },
+  { name: 'fuzz', concurrency: 2, testMillisMax: 120_000 },
+  { name: 'attack', concurrency: 1, testMillisMax: 300_000 },
+  { name: 'vm', concurrency: 1, testMillisMax: 300_000 },
 ];
 
-/** One test that takes longer is stuck, ms. */
-const TEST_MILLIS_MAX = 300_000;
-
-/** So long without a word from any test, ms: a file whose tests are over does not end, as something keeps it alive. */
-const SILENCE_MILLIS_MAX = TEST_MILLIS_MAX + 60_000;
+/** Added to the longest test: a family that is silent for longer has a file whose process does not end, ms. */
+const SILENCE_MILLIS = 30_000;
 
 /** All at once; reported in their order. */
 export async function runStaticChecks(tally: Tally): Promise<void> {
@@ -70,9 +69,10 @@ export async function runFamily(family: Family, tally: Tally, pattern: string | 
   const from = performance.now();
   const before = { ...tally, skipped: tally.skipped.length };
   const silence = new AbortController();
-  const watchdog = setTimeout(() => silence.abort(), SILENCE_MILLIS_MAX);
-  const { concurrency } = family;
-  const stream = run({ files, concurrency, timeout: TEST_MILLIS_MAX, signal: silence.signal });
+  const { concurrency, testMillisMax } = family;
+  const unending = new Error('its tests are over, but something keeps its process alive');
+  const watchdog = setTimeout(() => silence.abort(unending), testMillisMax + SILENCE_MILLIS);
+  const stream = run({ files, concurrency, timeout: testMillisMax, signal: silence.signal });
   const failed = (name: string, file: string | undefined, line: number | undefined, why: string): void => {
     tally.failed += 1;
     const where = file === undefined ? '' : ` (${relative(root, file)}:${line ?? 0})`;
