@@ -3,7 +3,7 @@
  * clones alike. Method: every run must be accepted and its release verified; what must be distinct is collected over all
  * of them; and a leak oracle that shares no code with the product compares the machine before and after.
  *
- *   npm run soak -- [--cycles 1000]
+ *   npm run soak -- [--cycles 1000] [--minutes 60]
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,8 +13,13 @@ import { home } from '../vm/rig.ts';
 import { printTable, row, timeHead } from './table.ts';
 import { handler, openWorld } from './world.ts';
 
-const { values } = parseArgs({ options: { cycles: { type: 'string', default: '1000' } } });
-const cycles = Number(values.cycles);
+const { values } = parseArgs({
+  options: { cycles: { type: 'string', default: '1000' }, minutes: { type: 'string', default: '60' } },
+});
+/** Cycles wanted; fewer are done when the time is over, and the report counts what was done. */
+const wanted = Number(values.cycles);
+const millisMax = Number(values.minutes) * 60_000;
+let cycles = 0;
 /** A clone's clock may be behind by how long its event took to answer, and no more, ms. */
 const CLOCK_TOLERANCE = 1_000;
 
@@ -38,7 +43,7 @@ let retried = 0;
 for (const { image, workload } of subjects) await world.run(image, workload, Buffer.from('{}'));
 const before = lookAround();
 const started = performance.now();
-for (let cycle = 0; cycle < cycles; cycle++) await once(cycle);
+while (cycles < wanted && performance.now() - started < millisMax) await once(cycles++);
 await new Promise((resolve) => setTimeout(resolve, 500));
 const after = lookAround();
 
@@ -46,7 +51,7 @@ for (const name of Object.keys(before) as (keyof Surroundings)[]) {
   const left = after[name].filter((item) => !before[name].includes(item));
   if (left.length > 0) failures.push(`left behind, ${name}: ${left.slice(0, 10).join(', ')}`);
 }
-printTable(`${cycles} clone-run-kill cycles in ${((performance.now() - started) / 60_000).toFixed(1)} min`, timeHead,
+printTable(`${cycles} of ${wanted} clone-run-kill cycles in ${((performance.now() - started) / 60_000).toFixed(1)} min`, timeHead,
   [...times].map(([image, millis]) => row(`${image}: event to sealed`, millis)));
 process.stdout.write(`distinct values collected: ${[...seen].map(([what, found]) => `${what} ${found.size}`).join(', ')}\n`);
 process.stdout.write(`clones given up before delivery and replaced: ${retried}\n`);
@@ -78,7 +83,7 @@ async function once(cycle: number): Promise<void> {
   if (behind < -CLOCK_TOLERANCE || behind > CLOCK_TOLERANCE + performance.now() - from) {
     failures.push(`${where}: its clock was off by ${behind} ms`);
   }
-  if ((cycle + 1) % 50 === 0) process.stderr.write(`soak: ${cycle + 1} of ${cycles}, ${failures.length} failures\n`);
+  if ((cycle + 1) % 50 === 0) process.stderr.write(`soak: ${cycle + 1} of ${wanted}, ${failures.length} failures\n`);
 }
 
 interface Surroundings {
