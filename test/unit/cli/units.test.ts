@@ -6,13 +6,16 @@ import { formatBytes, formatMillis, parseDuration, parseSize } from '../../../sr
 import { MayflyError } from '../../../src/core/errors.ts';
 
 test('durations', () => {
-  for (const [text, millis] of [['500ms', 500], ['30s', 30_000], ['2m', 120_000], ['1.5s', 1500], ['7', 7000], ['0', 0]] as const) {
+  const examples = [['500ms', 500], ['30s', 30_000], ['2m', 120_000], ['1.5s', 1500], ['7', 7000], ['0', 0]] as const;
+  for (const [text, millis] of examples) {
     assert.equal(parseDuration(text, '--timeout'), millis, text);
   }
 });
 
 test('sizes are powers of 1024', () => {
-  for (const [text, bytes] of [['65536', 65536], ['256M', 256 * 1024 ** 2], ['1G', 1024 ** 3], ['1.5k', 1536], ['2MiB', 2 * 1024 ** 2]] as const) {
+  const mebibyte = 1024 ** 2;
+  const examples = [['65536', 65536], ['256M', 256 * mebibyte], ['1G', 1024 * mebibyte], ['1.5k', 1536], ['2MiB', 2 * mebibyte]];
+  for (const [text, bytes] of examples as [string, number][]) {
     assert.equal(parseSize(text, '--memory'), bytes, text);
   }
 });
