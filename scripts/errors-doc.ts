@@ -36,7 +36,7 @@ const exitMeanings: Readonly<Record<keyof typeof exitCodes, string>> = {
   environment: 'the machine or its set-up is not able to run clones; `mayfly doctor` says why',
   internal: 'Mayfly itself failed',
   violation: 'the guest broke the rules of the bridge or of its profile',
-  interrupted: 'Ctrl-C or SIGTERM: nothing is left behind',
+  interrupted: 'Ctrl-C (143: SIGTERM, 129: SIGHUP); nothing is left behind',
 };
 
 const stageTitles: Readonly<Record<Stage, string>> = {

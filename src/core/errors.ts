@@ -38,7 +38,7 @@ export const exitCodes = Object.freeze({
   internal: 4,
   /** The guest broke the rules of the bridge or of its profile. */
   violation: 5,
-  /** Ctrl-C, SIGTERM: 128 + signal, as shells do; this is SIGINT's. */
+  /** Ctrl-C. 128 + signal, as shells do: 143 for SIGTERM, 129 for SIGHUP. */
   interrupted: 130,
 });
 

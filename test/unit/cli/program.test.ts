@@ -232,8 +232,8 @@ test('a raw output is passed on byte for byte, and as base64 in JSON', async () 
   const output = Buffer.from([0x7b, 0xff, 0x00, 0x1b]);
   const raw = ['run', '--program', '/bin/x', '--raw'];
   assert.equal((await mayfly(raw, { outcome: { ...accepted, output } })).out, output.toString('latin1'));
-  const escape = { ...accepted, output: Buffer.from('\u001b[2Jhi\n') };
-  assert.equal((await mayfly(raw, { outcome: escape, terminal: true })).out, '[2Jhi\n');
+  const clearing = { ...accepted, output: Buffer.from('\u001b[2Jhi\n') };
+  assert.equal((await mayfly(raw, { outcome: clearing, terminal: true })).out, '[2Jhi\n');
   assert.equal(jsonOf(await mayfly([...raw, '--json'], { outcome: { ...accepted, output } }))['outputBase64'], 'e/8AGw==');
   const number = { ...accepted, output: Buffer.from('42') };
   assert.equal(jsonOf(await mayfly([...raw, '--json'], { outcome: number }))['outputBase64'], 'NDI=');
