@@ -61,8 +61,13 @@ function installPackages() {
 
 /** Returns when the command succeeded; ends with its exit code otherwise. */
 async function run(command) {
-  // Child processes that say `node` get Node 24 as well.
-  const env = { ...process.env, PATH: `${dirname(node)}:${process.env.PATH ?? ''}` };
+  const env = {
+    ...process.env,
+    // Child processes that say `node` get Node 24 as well.
+    PATH: `${dirname(node)}:${process.env.PATH ?? ''}`,
+    // Stripping and compiling TypeScript is half of the CPU time of a short test file.
+    NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(root, 'node_modules', '.cache', 'compiled'),
+  };
   const child = spawn(node, command, { cwd: root, stdio: 'inherit', env });
   // Outlives the child in any case, so that the prompt does not come back while it cleans up. A terminal sends Ctrl-C to
   // both of them; other signals, and all of them without a terminal, come only here and are passed on.
