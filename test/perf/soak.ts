@@ -114,7 +114,11 @@ function lookAround(): Surroundings {
   const descriptors = names('/proc/self/fd').map((name) => link(`/proc/self/fd/${name}`).replace(/\d+/g, 'N'));
   const count = new Map<string, number>();
   return {
-    machines: pids.filter((pid) => link(`/proc/${pid}/exe`).includes('qemu-system')),
+    // Of this home only: other homes have machines of their own.
+    machines: pids.filter((pid) => {
+      if (!link(`/proc/${pid}/exe`).includes('qemu-system')) return false;
+      return names(`/proc/${pid}/fd`).some((descriptor) => link(`/proc/${pid}/fd/${descriptor}`).startsWith(home));
+    }),
     // The nth descriptor of a kind is one item: five sockets before and six after leave one.
     descriptors: descriptors.map((kind) => {
       count.set(kind, (count.get(kind) ?? 0) + 1);
