@@ -6,12 +6,12 @@
 import { Session } from '../bridge/session.ts';
 import { MayflyError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
-import { limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import type { Clock } from '../core/time.ts';
 import type { TimelineStage } from '../evidence/record.ts';
 import type { Profile, SealedProfile } from '../profile/profile.ts';
 import type { Ledger } from '../release/ledger.ts';
+import { consoleDetail } from './console.ts';
 import { compareIdentity, newIdentity } from './uniqueness.ts';
 import type { Isolation, Machine, TemplateState, Vmm } from './vmm/contract.ts';
 
@@ -136,8 +136,7 @@ async function explain(machine: Machine, halted: string | undefined, thrown: unk
   if (!(thrown instanceof MayflyError)) return thrown;
   const silent = thrown.code === 'E_GUEST_DIED' || thrown.code === 'E_GUEST_SILENT' || thrown.code === 'E_INTERRUPTED';
   if (halted === undefined && !silent) return thrown;
-  const tail = (await machine.consoleTail().catch(() => '')).split('\n').slice(-limits.consoleLinesShown).join('\n');
-  const detail = tail === '' ? {} : { detail: `Last lines of the VM's console:\n${tail}` };
+  const detail = consoleDetail(await machine.consoleTail().catch(() => ''));
   if (halted === undefined) return new MayflyError(thrown.code, thrown.message, { cause: thrown, ...detail });
   return new MayflyError('E_GUEST_DIED', halted, { cause: thrown, ...detail });
 }

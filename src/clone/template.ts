@@ -7,12 +7,11 @@
  * was sealed: size, inode, mtime and ctime are compared before and after every clone, because QEMU before 8.2 must be
  * able to open it for writing. The device state is small and carries its SHA-256.
  */
-import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { MayflyError } from '../core/errors.ts';
-import { canonicalJson } from '../core/json.ts';
+import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { prepareTemplate } from '../bridge/session.ts';
 import { isoTime } from '../core/time.ts';
@@ -113,7 +112,7 @@ function templateKey(options: TemplateOptions, image: TemplateImage, ramBytes: n
     runtime: image.runtime === null ? null : { argv: [...image.runtime.argv], env: [...image.runtime.env] },
     vmm: vmm.version, isolation: vmm.isolation, workloadId: options.workloadId,
   });
-  return `${image.name}-${createHash('sha256').update(inputs).digest('hex').slice(0, 32)}`;
+  return `${image.name}-${digestOf(inputs).slice('sha256:'.length).slice(0, 32)}`;
 }
 
 async function loadTemplate(
@@ -130,7 +129,7 @@ async function loadTemplate(
   } catch {
     return undefined;
   }
-  const stateIntact = seal.templateVersion === 1 && seal.stateDigest === sha256(state);
+  const stateIntact = seal.templateVersion === 1 && seal.stateDigest === digestOf(state);
   if (!stateIntact || !sameFile(seal.ram, await fingerprint(join(folder, 'ram')))) {
     // At rest this is a copied, restored or damaged folder rather than an attack: building anew is always right.
     await rm(folder, { recursive: true, force: true });
@@ -188,7 +187,7 @@ async function buildTemplate(
       image: image.name,
       ramBytes,
       warm,
-      stateDigest: sha256(saved.state),
+      stateDigest: digestOf(saved.state),
       ram: await requireFingerprint(join(building, 'ram')),
     };
     await writeDurably(join(building, 'template.json'), Buffer.from(`${JSON.stringify(seal, null, 2)}\n`));
@@ -291,8 +290,4 @@ async function writeDurably(path: string, content: Buffer): Promise<void> {
   } finally {
     await file.close();
   }
-}
-
-function sha256(content: Buffer): string {
-  return `sha256:${createHash('sha256').update(content).digest('hex')}`;
 }

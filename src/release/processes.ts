@@ -3,6 +3,7 @@
  * question and every kill goes with the start time.
  */
 import { readFile } from 'node:fs/promises';
+import { parseStat } from '../core/procfs.ts';
 
 export interface Processes {
   /** Undefined when there is no such process, or only its zombie. */
@@ -22,11 +23,8 @@ export function createProcesses(): Processes {
       } catch {
         return undefined;
       }
-      // The command in parentheses may itself hold spaces and parentheses; what follows the last one is fixed.
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const [state, ticks] = [fields[0], fields[19]];
-      if (ticks === undefined || state === 'Z' || state === 'X') return undefined;
-      return BigInt(ticks);
+      const found = parseStat(stat);
+      return found === undefined || found.state === 'Z' || found.state === 'X' ? undefined : found.startTicks;
     },
     kill(pid) {
       try {

@@ -40,9 +40,6 @@ export function machineArguments(options: MachineOptions): string[] {
     '-smp', '1',
     '-m', `size=${ramBytes / (1024 * 1024)}M`,
     '-object', `memory-backend-file,id=ram,size=${ramBytes},mem-path=${inherited(descriptors.ram)},${share}`,
-    ...(role === 'template' ? ['-kernel', inherited(descriptors.kernel),
-    '-initrd', inherited(descriptors.initramfs),
-    '-append', kernelArguments.join(' ')] : []),
     // Pause instead of exit when the guest powers off, resets or panics: the console can still be read, then it is killed.
     '-action', 'reboot=shutdown,shutdown=pause,panic=pause',
     '-chardev', `socket,id=qmp,fd=${descriptors.qmp}`,
@@ -55,7 +52,11 @@ export function machineArguments(options: MachineOptions): string[] {
     '-blockdev', `driver=file,node-name=base-file,filename=${inherited(descriptors.baseImage)},read-only=on,locking=off`,
     '-blockdev', 'driver=raw,node-name=base,file=base-file,read-only=on',
     '-device', 'virtio-blk-pci,drive=base',
-    ...(role === 'clone' ? ['-incoming', 'defer'] : []),
+    // A clone does not boot: it waits for the state of one that did, and could not boot if its guest reset it.
+    ...(role === 'clone'
+      ? ['-incoming', 'defer']
+      : ['-kernel', inherited(descriptors.kernel), '-initrd', inherited(descriptors.initramfs),
+         '-append', kernelArguments.join(' ')]),
     '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
   ];
 }

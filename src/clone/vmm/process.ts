@@ -9,7 +9,9 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { MayflyError } from '../../core/errors.ts';
+import { printableText } from '../../core/json.ts';
 import { limits } from '../../core/limits.ts';
+import { parseStat } from '../../core/procfs.ts';
 import { within } from '../../core/time.ts';
 import type { Clock } from '../../core/time.ts';
 import type { Jail, JailSlot } from '../jail.ts';
@@ -132,7 +134,8 @@ export class QemuProcess implements Machine {
 
   async consoleTail(): Promise<string> {
     await this.#readConsole();
-    return printable([this.#console, this.#errors].filter((text) => text !== '').join('\n'));
+    const all = [this.#console, this.#errors].filter((text) => text !== '').join('\n');
+    return printableText(all.slice(-limits.consoleBytesMax), limits.consoleBytesMax).trim();
   }
 
   async kill(): Promise<void> {
@@ -212,12 +215,5 @@ function stream(child: ChildProcess, index: number): Duplex {
 
 /** The start time tells this process from a later one with the same pid. */
 function identify(pid: number): ProcessIdentity {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return { pid, startTicks: BigInt(fields[19] ?? '0') };
-}
-
-/** Guest text for people: no escape sequences that could drive their terminal. */
-function printable(text: string): string {
-  return text.replace(/\r/g, '').replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '').trim();
+  return { pid, startTicks: parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.startTicks ?? 0n };
 }

@@ -14,6 +14,7 @@ import { MayflyError } from '../../core/errors.ts';
 import type { ErrorCode } from '../../core/errors.ts';
 import { limits } from '../../core/limits.ts';
 import { within } from '../../core/time.ts';
+import { consoleDetail } from '../console.ts';
 import type { Machine, Prepare, TemplateSpec, TemplateState, Vmm } from './contract.ts';
 import { descriptors } from './machine.ts';
 import { QemuProcess } from './process.ts';
@@ -187,9 +188,5 @@ async function explain(machine: QemuProcess, code: ErrorCode, thrown: unknown): 
 function wrap(code: ErrorCode, thrown: unknown, consoleTail: string): MayflyError {
   if (thrown instanceof MayflyError && thrown.code !== 'E_INTERNAL' && consoleTail === '') return thrown;
   const message = thrown instanceof Error ? thrown.message : String(thrown);
-  const lines = consoleTail.split('\n').slice(-CONSOLE_LINES).join('\n');
-  const detail = lines === '' ? {} : { detail: `Last lines of the VM's console:\n${lines}` };
-  return new MayflyError(code, message, { cause: thrown, ...detail });
+  return new MayflyError(code, message, { cause: thrown, ...consoleDetail(consoleTail) });
 }
-
-const CONSOLE_LINES = 20;
