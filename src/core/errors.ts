@@ -74,6 +74,11 @@ export const errorTable = Object.freeze({
     title: 'A kernel, image or template does not have the digest it was stored under',
     remedy: 'Run `npm run setup`; it detects damaged artefacts and builds them again.',
   },
+  E_IMAGE_MANIFEST: {
+    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
+    title: 'An image manifest is not one',
+    remedy: 'Get the image again from where it was exported; what a manifest must have is in docs/FORMATS.md.',
+  },
   E_DISK_SPACE: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
     title: 'There is not enough free disk space',

@@ -139,6 +139,20 @@ export const limits = Object.freeze({
   evidenceLockMillisMax: 10_000,
   /** Record of one artefact (kernel, image), bytes. The longest lists about 40 packages. */
   artefactRecordBytesMax: 64 * KiB,
+  /** One image manifest, bytes. The longest of set-up's has 12 KB; a distribution of 2,000 packages has 300 KB. */
+  imageManifestBytesMax: 1 * MiB,
+  /** Nesting of a manifest's JSON: its own format has four levels. */
+  imageManifestDepthMax: 8,
+  /** Packages that one manifest lists. */
+  imagePackagesMax: 4_096,
+  /** Any list of a manifest but packages: classes, arguments, types that it serves. */
+  imageListMax: 64,
+  /** One text of a manifest, UTF-16 units: a purl with its qualifiers is the longest. */
+  imageTextUnits: 1_024,
+  /** Read-only file systems that one image is composed of. */
+  imageLayersMax: 4,
+  /** One file system of an image, bytes: more would not be shared by anybody's page cache. */
+  imageFileSystemBytesMax: 16 * GiB,
   /** Read at once while a file is copied or hashed, bytes. */
   copyChunkBytes: 1 * MiB,
   /** Runs of dead processes that one start looks at; the next start looks at the rest. */

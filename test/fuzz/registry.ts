@@ -5,10 +5,11 @@
 import type { FuzzTarget } from './target.ts';
 import { canary } from './targets/canary.ts';
 import { frame } from './targets/frame.ts';
+import { manifest } from './targets/manifest.ts';
 import { message } from './targets/message.ts';
 import { session } from './targets/session.ts';
 
-export const targets: Readonly<Record<string, FuzzTarget>> = { frame, message, session };
+export const targets: Readonly<Record<string, FuzzTarget>> = { frame, manifest, message, session };
 
 /** Not a target: a parser with a bug, which the fuzzer must find. It shows that finding nothing means something. */
 export { canary };
