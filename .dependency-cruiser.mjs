@@ -67,11 +67,11 @@ export default {
     {
       name: 'cli-holds-no-logic',
       severity: 'error',
-      comment: 'The command line talks to app.ts; of a stage it knows types, packs the function and reads a verdict.',
+      comment: 'The command line talks to app.ts; it packs the function, reads its environment and a verdict, and else types.',
       from: { path: '^src/cli/' },
       to: {
         path: `^src/(${stages})/`,
-        pathNot: '^src/event/code\\.ts$|^src/evidence/|^src/validate/verdict\\.ts$',
+        pathNot: '^src/event/(code|environment)\\.ts$|^src/evidence/|^src/validate/verdict\\.ts$',
         dependencyTypesNot: ['type-only'],
       },
     },

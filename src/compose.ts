@@ -115,6 +115,7 @@ function abandonedDraft(run: AbandonedRun, release: Release): EvidenceDraft {
     runId: accepted.runId,
     acceptedAt: accepted.acceptedAt,
     event: accepted.event,
+    code: null,
     profile: profileDigest === undefined ? null : { digest: profileDigest, content: null, reasons: [] },
     origin: null,
     attempts: Array.from({ length: attempts }, (_, index) => ({ attempt: index + 1 })),

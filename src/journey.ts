@@ -7,6 +7,7 @@ import { recordedVerdict } from './evidence/record.ts';
 import type { Attempt, EvidenceDraft, Proof, SealedEvidence, TimelineEntry, TimelineStage } from './evidence/record.ts';
 import type { Clone } from './clone/clone.ts';
 import type { Event } from './event/event.ts';
+import { shippedCode } from './event/workload.ts';
 import type { Journal } from './journal/journal.ts';
 import type { SealedProfile } from './profile/profile.ts';
 import type { Ledger } from './release/ledger.ts';
@@ -103,6 +104,7 @@ export class Journey {
       runId: event.runId,
       acceptedAt: isoTime(event.acceptedNanos),
       event: { digest: event.digest, bytes: event.bytes.length },
+      code: shippedCode(this.request.workload),
       profile: profile === undefined
         ? null
         : { digest: profile.digest, content: profile.profile, reasons: profile.reasons },

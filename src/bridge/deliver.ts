@@ -7,16 +7,12 @@ import type { Clone } from '../clone/clone.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Event } from '../event/event.ts';
-import type { Workload } from '../event/workload.ts';
+import type { RuntimeWorkload, Workload } from '../event/workload.ts';
 import type { Proof } from '../evidence/record.ts';
 import { compareFacts, expectedFacts } from '../profile/facts.ts';
 import type { SealedProfile } from '../profile/profile.ts';
 import type { Execution } from '../validate/execution.ts';
-
-/** Environment of an executable; a runtime got its own when the template was prepared. */
-const EXECUTABLE_ENV = [
-  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/tmp', 'TMPDIR=/tmp', 'LANG=C.UTF-8',
-];
+import { executableEnvironment } from './environment.ts';
 
 /** Resolves also when the proof differs: whoever asked decides. */
 export async function proveProfile(
@@ -29,7 +25,7 @@ export async function proveProfile(
   const configuration = {
     limits: { ...granted, outputBytes: outputStreamBytes(granted.outputBytes, workload) },
     argv: workload.kind === 'executable' ? workload.argv : [],
-    env: workload.kind === 'executable' ? EXECUTABLE_ENV : [],
+    env: workload.kind === 'executable' ? executableEnvironment(workload.env) : [],
     uid: kernel.uid,
     gid: kernel.gid,
   };
@@ -61,7 +57,7 @@ export interface DeliveryOrder {
 export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: AbortSignal): Promise<Execution> {
   const { event, profile, workload } = order;
   const tail = new Tail(limits.stderrTailBytes);
-  const stdin = workload.kind === 'runtime' ? [runtimeLine(order, workload.handler), event.bytes] : [event.bytes];
+  const stdin = workload.kind === 'runtime' ? [runtimeLine(order, workload), event.bytes] : [event.bytes];
   const { exit, output, outputTruncated, stdout, stderr } = await guarded(clone, signal, () =>
     clone.session.execute({
       stdin: Buffer.concat(stdin),
@@ -81,10 +77,12 @@ export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: A
 }
 
 /** First line on a runtime's fd 3 (docs/FORMATS.md). */
-function runtimeLine({ event, profile, deadlineMillis }: DeliveryOrder, handler: string): Buffer {
+function runtimeLine(order: DeliveryOrder, { handler, env }: RuntimeWorkload): Buffer {
+  const { event, profile, deadlineMillis } = order;
   const { image, limits: granted } = profile.profile;
   const context = { runId: event.runId, deadlineMillis, memoryBytes: granted.memoryBytes, image: image.name };
-  return Buffer.from(`${JSON.stringify({ handler, context })}\n`);
+  const variables = env === undefined || env.size === 0 ? {} : { env: Object.fromEntries(env) };
+  return Buffer.from(`${JSON.stringify({ handler, context, ...variables })}\n`);
 }
 
 /** The last bytes of a stream, in a buffer of twice that size: cheap also for a guest that sends single bytes. */

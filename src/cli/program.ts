@@ -65,6 +65,11 @@ function usageError(thrown: CommanderError): MayflyError {
   return new MayflyError('E_USAGE', empty ? 'no command was given' : message);
 }
 
+/** Commander's way to let an option repeat. */
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
 function buildProgram(io: Io, exit: (code: number) => void): Command {
   const program = new Command('mayfly')
     .description('Every event in its own virtual machine.')
@@ -83,6 +88,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--program <path>', 'program of the image to run, as in /usr/bin/python3')
     .option('--image <name>', 'base image (default: by the handler\'s ending, else shell)')
     .option('--code <folder>', 'ship this folder with it')
+    .option('--env <name=value>', 'environment variable of the function; repeat for more', collect)
     .option('--event <file>', 'event as JSON, - for stdin: a CloudEvent, or any value to be wrapped in one')
     .option('--data <json>', 'the event itself')
     .option('--timeout <time>', 'wall time of the function, as in 500ms, 30s, 2m (default: 30s)')

@@ -70,6 +70,7 @@ export function jsonOutcome(outcome: Outcome, { engine, raw }: JsonOptions): str
     ...(output !== undefined && raw ? { outputBase64: output.toString('base64') } : {}),
     isolation: engine?.vmm.isolation ?? null,
     profile: profile === undefined ? null : { digest: profile.digest, ...profile.profile, reasons: profile.reasons },
+    code: evidence?.record.code ?? null,
     proof: proof ?? null,
     usage: usage ?? null,
     truncated,

@@ -8,6 +8,7 @@ import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { packFunction } from '../event/code.ts';
 import type { PackedFunction } from '../event/code.ts';
+import { parseEnvironment } from '../event/environment.ts';
 import type { Workload } from '../event/workload.ts';
 import type { RequestedLimits } from '../profile/request.ts';
 import type { Outcome } from '../stages.ts';
@@ -25,6 +26,7 @@ export interface RunOptions {
   readonly exec?: string;
   readonly program?: string;
   readonly code?: string;
+  readonly env?: readonly string[];
   readonly event?: string;
   readonly data?: string;
   readonly timeout?: string;
@@ -97,7 +99,9 @@ function shown(io: Io, { output = Buffer.alloc(0) }: Outcome, raw: boolean): str
 async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): Promise<RunOrder> {
   const accelerator = acceleratorOf(options.accel);
   const requested = limitsOf(options);
-  const { image, workload } = await workloadOf(io, options, args);
+  const env = parseEnvironment(options.env ?? []);
+  const { image, workload: chosen } = await workloadOf(io, options, args);
+  const workload = env.size === 0 ? chosen : { ...chosen, env };
   return { image, workload, event: await eventOf(io, options), limits: requested, accelerator, signal: io.signal };
 }
 

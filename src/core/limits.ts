@@ -24,6 +24,10 @@ export const limits = Object.freeze({
   codeEntriesMax: 20_000,
   /** One path inside a function, bytes. */
   codePathBytesMax: 1024,
+  /** Environment variables of one function that a caller sets. */
+  envEntriesMax: 64,
+  /** Their names and values together, bytes: one message to the guest carries them beside the arguments. */
+  envBytesMax: 16 * KiB,
 
   // ---- bridge ------------------------------------------------------------------------------------------------------
   /** Header of a frame, bytes (docs/FORMATS.md). */
@@ -172,6 +176,7 @@ function assertRelation(holds: boolean, relation: string): void {
 assertRelation(limits.fieldBytesMax < limits.framePayloadBytesMax, 'fieldBytesMax < framePayloadBytesMax');
 assertRelation(limits.framePayloadBytesMax <= limits.streamWindowBytes, 'framePayloadBytesMax <= streamWindowBytes');
 assertRelation(limits.streamWindowBytes <= limits.writeQueueBytesMax, 'streamWindowBytes <= writeQueueBytesMax');
+assertRelation(limits.envBytesMax < limits.fieldBytesMax, 'envBytesMax < fieldBytesMax');
 assertRelation(limits.memoryBytesMin <= limits.memoryBytesDefault, 'memoryBytesMin <= memoryBytesDefault');
 assertRelation(limits.memoryBytesDefault <= limits.memoryBytesMax, 'memoryBytesDefault <= memoryBytesMax');
 assertRelation(limits.wallMillisDefault <= limits.wallMillisMax, 'wallMillisDefault <= wallMillisMax');

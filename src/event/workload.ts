@@ -2,6 +2,8 @@
  * What is to run on the event: the customer's function as it is shipped into the clone, and how it is started.
  * `event/code.ts` collects the files from the caller's disk; nothing after it reads that disk again.
  */
+import { canonicalJson, digestOf } from '../core/json.ts';
+import type { Environment } from './environment.ts';
 
 /** One file, folder or symbolic link of a function. Folders come before what is in them. */
 export type FunctionEntry =
@@ -16,6 +18,7 @@ export interface RuntimeWorkload {
   /** Absolute path in the guest, as in `/function/h.mjs`. */
   readonly handler: string;
   readonly entries: readonly FunctionEntry[];
+  readonly env?: Environment;
 }
 
 /** A program with the event on stdin; its stdout is the result and exit status 0 means success. */
@@ -26,6 +29,7 @@ export interface ExecutableWorkload {
   /** stdout is passed on as bytes; otherwise it must be one JSON text. */
   readonly raw: boolean;
   readonly entries: readonly FunctionEntry[];
+  readonly env?: Environment;
 }
 
 export type Workload = RuntimeWorkload | ExecutableWorkload;
@@ -33,4 +37,22 @@ export type Workload = RuntimeWorkload | ExecutableWorkload;
 /** Bytes of all files: they are written into the clone's memory. */
 export function codeBytes(workload: Workload): number {
   return workload.entries.reduce((sum, entry) => sum + (entry.kind === 'file' ? entry.content.length : 0), 0);
+}
+
+/** What was shipped, for the evidence: enough to tell later whether some files are the ones that ran. */
+export interface ShippedCode {
+  /** `sha256:` and 64 hex digits over the listing (docs/FORMATS.md, "Evidence"). */
+  readonly digest: string;
+  readonly bytes: number;
+  readonly files: number;
+}
+
+export function shippedCode(workload: Workload): ShippedCode {
+  const listing = workload.entries.map((entry) => {
+    const { kind, path, mode } = entry;
+    if (kind === 'file') return { kind, path, mode, digest: digestOf(entry.content) };
+    return kind === 'link' ? { kind, path, mode, target: entry.target } : { kind, path, mode };
+  });
+  const files = workload.entries.filter(({ kind }) => kind === 'file').length;
+  return { digest: digestOf(canonicalJson(listing)), bytes: codeBytes(workload), files };
 }

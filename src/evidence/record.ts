@@ -5,6 +5,7 @@
 import type { Isolation } from '../clone/vmm/contract.ts';
 import type { Blame, ErrorCode } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
+import type { ShippedCode } from '../event/workload.ts';
 import type { Profile, Reason } from '../profile/profile.ts';
 import type { Release } from '../release/release.ts';
 import type { Verdict } from '../validate/verdict.ts';
@@ -79,6 +80,8 @@ export interface EvidenceRecord {
   readonly acceptedAt: string;
   readonly sealedAt: string;
   readonly event: { readonly digest: string; readonly bytes: number };
+  /** Null when the process that shipped it died before it could be written. */
+  readonly code: ShippedCode | null;
   /** Null when the run ended before it had one. */
   readonly profile: RecordedProfile | null;
   readonly origin: Origin | null;

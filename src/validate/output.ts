@@ -74,7 +74,9 @@ function unusable(problem: JsonProblem, granted: ProfileLimits, subject: string,
     case 'utf8':
       return withheld('E_OUTPUT_INVALID', `${subject} is not UTF-8 text.`, { remedy });
     case 'duplicate':
-      return withheld('E_OUTPUT_INVALID', `${subject} has the key ${JSON.stringify(problem.key)} twice in one object.`);
+      return withheld('E_OUTPUT_INVALID', `${subject} has the key ${JSON.stringify(problem.key)} twice in one object.`, {
+        remedy: 'Write every key of an object once.',
+      });
     case 'syntax':
       return withheld('E_OUTPUT_INVALID', `${subject} is not JSON: ${problem.message}`, { remedy });
   }
@@ -94,7 +96,7 @@ function validateRuntime(execution: Execution, granted: ProfileLimits): Validati
   if (!parsed.ok) {
     // A runtime that was killed while it wrote leaves half an envelope: why it died is the better answer.
     if (diedEarly(execution)) return refuse(explainEnd(execution, granted), output);
-    return refuse(unusable(parsed.problem, granted, 'The result'), output);
+    return refuse(unusable(parsed.problem, granted, 'The result', STRAY_BYTES_REMEDY), output);
   }
   const envelope = parsed.value;
   const span = parsed.members.get('value');
@@ -106,7 +108,7 @@ function validateRuntime(execution: Execution, granted: ProfileLimits): Validati
   if (isRecord(envelope) && envelope['ok'] === false) {
     return { verdict: explainError(envelope, execution, granted), output: undefined, digest: undefined };
   }
-  return refuse(withheld('E_OUTPUT_INVALID', "The result is not in the runtime's format."), output);
+  return refuse(strayFormat(), output);
 }
 
 /** What the customer's code threw, capped and without control characters. */
@@ -128,24 +130,36 @@ function explainError(
         remedy: isMissingModule(name, code) ? MISSING_MODULE_REMEDY : undefined,
       });
     case 'result':
-      return withheld('E_OUTPUT_INVALID', `The result cannot be expressed as JSON: ${said}`);
+      return withheld('E_OUTPUT_INVALID', `The result cannot be expressed as JSON: ${said}`, {
+        remedy: message.endsWith('JSON has no such number') ? NO_NUMBER_REMEDY : undefined,
+      });
     case 'renew':
       return failed('E_CLONE_NOT_UNIQUE', `The runtime could not renew its randomness: ${said}`);
     case 'call':
       if (name === 'MemoryError') return memoryVerdict(execution, granted, stack);
+      if (code === 'ERR_UNSETTLED') return failed('E_FUNCTION_THREW', message, { remedy: UNSETTLED_REMEDY });
       return failed('E_FUNCTION_THREW', `The handler threw ${said}${alsoNoted(execution, granted)}`, {
         detail: stack,
         remedy: stack === '' ? 'Throw an Error, so that there is a stack to read.' : undefined,
       });
     default:
-      return withheld('E_OUTPUT_INVALID', "The result is not in the runtime's format.");
+      return strayFormat();
   }
+}
+
+function strayFormat(): Verdict {
+  return withheld('E_OUTPUT_INVALID', "The result is not in the runtime's format.", { remedy: STRAY_BYTES_REMEDY });
 }
 
 function isMissingModule(name: string, code: string): boolean {
   return code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || name === 'ModuleNotFoundError';
 }
 
+const STRAY_BYTES_REMEDY =
+  'Only the runtime may write to file descriptor 4: find what else in the function does, and print on stdout or stderr.';
+const NO_NUMBER_REMEDY = 'Return null or a string in place of NaN and Infinity.';
+const UNSETTLED_REMEDY =
+  'Nothing was left that could settle it: look for a promise whose resolve or callback is never called.';
 const MISSING_MODULE_REMEDY =
   'Only the function\'s own files are shipped: where `--handler` names one file, only the handler file was shipped. ' +
   'Put its modules in its folder and give that with `--code`, or bundle them into the handler.';

@@ -110,15 +110,30 @@ test('a shell executable with the event on stdin, the event from mayfly\'s own s
   assert.ok((JSON.parse(out) as { bytes: number }).bytes > 100);
 });
 
+test('--env reaches a warm Node, a warm Python and an executable', async () => {
+  const env = ['--env', 'GREETING=hello', '--env', 'TZ=Etc/GMT-5'];
+  const node = await runNode('const early = process.env.GREETING; export default () => [early, process.env.TZ];', ...env);
+  assert.deepEqual([node.code, node.out], [0, '["hello","Etc/GMT-5"]\n'], node.err);
+  const code = 'import os\nearly = os.environ["GREETING"]\ndef handler(e, c):\n    return [early, os.environ["TZ"]]\n';
+  const python = await mayfly('run', '--handler', await source('env.py', code), ...env);
+  assert.deepEqual([python.code, python.out], [0, '["hello","Etc/GMT-5"]\n'], python.err);
+  const printed = ['-c', 'echo "\\"$GREETING $HOME\\""'];
+  const shell = await mayfly('run', '--program', '/bin/sh', ...env, '--', ...printed);
+  assert.deepEqual([shell.code, shell.out], [0, '"hello /tmp"\n'], shell.err);
+});
+
 test('--json is one object with output, proof, timeline, isolation and evidence', async () => {
   const { code, out } = await runNode('export default (e) => e.data.n + 1;', '--data', '{"n":41}', '--json');
   interface Answer extends Readonly<Record<string, unknown>> {
     readonly timeline: readonly { readonly stage: string }[];
     readonly proof: { readonly differences: readonly unknown[] };
+    readonly code: { readonly digest: string; readonly files: number };
   }
   const answer = JSON.parse(out) as Answer;
   assert.deepEqual([code, answer['ok'], answer['output'], answer['isolation'] === 'fake'], [0, true, 42, false]);
   assert.deepEqual(answer.proof.differences, []);
+  assert.deepEqual(answer.code.files, 1);
+  assert.match(answer.code.digest, /^sha256:[0-9a-f]{64}$/);
   assert.deepEqual(
     answer.timeline.map(({ stage }) => stage),
     ['profile', 'template', 'clone', 'restore', 'uniqueness', 'proof', 'execute', 'validate', 'release'],

@@ -19,6 +19,7 @@ const WARM_ROUNDS = 10;
 /** Error text is for people: what is beyond this is cut, UTF-16 units. */
 const STACK_UNITS_MAX = 16_384;
 const CAUSES_MAX = 5;
+const KEY_UNITS_MAX = 100;
 
 const require = createRequire(import.meta.url);
 const own = new URL('.', import.meta.url).href;
@@ -54,7 +55,9 @@ function readRequest() {
 
 function parseRequest(bytes) {
   const lineEnd = bytes.indexOf(0x0a);
-  const { handler, context } = JSON.parse(bytes.toString('utf8', 0, lineEnd));
+  const { handler, context, env } = JSON.parse(bytes.toString('utf8', 0, lineEnd));
+  // This process started in the template: what the caller sets is set before anything of the function is loaded.
+  if (env !== undefined) Object.assign(process.env, env);
   return { handler, context, event: JSON.parse(bytes.toString('utf8', lineEnd + 1)) };
 }
 
@@ -140,10 +143,18 @@ function encode(value) {
   try {
     const text = JSON.stringify(value);
     if (text === undefined) throw new TypeError(`a ${typeof value} cannot be a result`);
+    // JSON.stringify makes `null` of what JSON cannot say. To look closer costs time: only where there is one.
+    if (text.includes('null')) JSON.stringify(value, refuseNonNumbers);
     return text;
   } catch (error) {
     throw new Failure('result', error);
   }
+}
+
+function refuseNonNumbers(key, value) {
+  if (typeof value !== 'number' || Number.isFinite(value)) return value;
+  const place = key === '' ? '' : ` (at "${key.slice(0, KEY_UNITS_MAX)}")`;
+  throw new RangeError(`${value}${place} cannot be a result: JSON has no such number`);
 }
 
 // ---- errors ---------------------------------------------------------------------------------------------------------
@@ -232,6 +243,7 @@ function listenForStrays() {
   process.on('beforeExit', () => {
     const error = new Error('The handler returned a promise that nothing is left to settle.');
     error.stack = '';
+    error.code = 'ERR_UNSETTLED';
     answer(describe(new Failure('call', error)));
   });
 }

@@ -55,7 +55,16 @@ def read_request():
 
 def parse_request(request):
     line, _, event = request.partition(b"\n")
-    return json.loads(line), json.loads(event)
+    head = json.loads(line)
+    set_environment(head.get("env", {}))
+    return head, json.loads(event)
+
+
+def set_environment(variables):
+    """This process started in the template: what the caller sets is set before anything of the function is loaded."""
+    os.environ.update(variables)
+    if "TZ" in variables:
+        time.tzset()
 
 
 def write_all(text):
@@ -186,6 +195,10 @@ def encode(value):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
         return text
+    except ValueError as error:
+        if "not JSON compliant" not in str(error):
+            raise Failure("result", error) from None
+        raise Failure("result", ValueError("NaN or Infinity cannot be a result: JSON has no such number")) from None
     except Exception as error:
         raise Failure("result", error) from None
 

@@ -207,6 +207,16 @@ test('an executable is shipped with its arguments; a program of the image is onl
   assert.match(err, /E_HANDLER_MISSING[\s\S]*not executable[\s\S]*chmod \+x/);
 });
 
+test('--env is repeatable, for handlers and executables, and checked before anything runs', async () => {
+  const { order } = await mayfly(['run', '--handler', handler, '--env', 'A=1', '--env', 'B=x=y']);
+  assert.deepEqual([...(order?.workload.env ?? [])], [['A', '1'], ['B', 'x=y']]);
+  const executed = (await mayfly(['run', '--exec', script, '--env', 'A=1'])).order;
+  assert.deepEqual([...(executed?.workload.env ?? [])], [['A', '1']]);
+  const wrong = await mayfly(['run', '--handler', handler, '--env', 'A']);
+  assert.deepEqual([wrong.code, wrong.order], [2, undefined]);
+  assert.match(wrong.err, /E_USAGE[\s\S]*--env A: it has no value/);
+});
+
 test('a folder that is shipped because it is a package is named', async () => {
   const inner = join(folder, 'package');
   mkdirSync(inner);

@@ -26,6 +26,8 @@ export interface DriveOptions {
   readonly env: Readonly<Record<string, string>>;
   readonly handler: string;
   readonly event: unknown;
+  /** Set by the caller of the function, through the request's line. */
+  readonly variables?: Readonly<Record<string, string>>;
   /** Between "ready" and "renew", ms: how long a template waits. */
   readonly restMillis?: number;
 }
@@ -34,7 +36,8 @@ export const context = {
   runId: '01TEST', deadlineMillis: Date.now() + 60_000, memoryBytes: 268_435_456, image: 'test',
 };
 
-export async function drive({ argv, env, handler, event, restMillis = 0 }: DriveOptions): Promise<Channel> {
+export async function drive(options: DriveOptions): Promise<Channel> {
+  const { argv, env, handler, event, variables, restMillis = 0 } = options;
   const [program = '', ...parameters] = argv;
   const child = spawn(program, parameters, { env, stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'] });
   const [, stdout, stderr, request, result] = child.stdio as [null, Readable, Readable, Writable, Readable];
@@ -54,7 +57,7 @@ export async function drive({ argv, env, handler, event, restMillis = 0 }: Drive
     }
     if (!delivered && said === 'ready\nrenewed\n') {
       delivered = true;
-      request.end(`${JSON.stringify({ handler, context })}\n${JSON.stringify(event)}`);
+      request.end(`${JSON.stringify({ handler, context, env: variables })}\n${JSON.stringify(event)}`);
     }
   }
   const [status] = await exited;

@@ -24,11 +24,16 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-async function run(code: string, event: unknown = { id: '1' }): Promise<Channel> {
+interface RunOptions {
+  readonly event?: unknown;
+  readonly variables?: Readonly<Record<string, string>>;
+}
+
+async function run(code: string, { event = { id: '1' }, ...options }: RunOptions = {}): Promise<Channel> {
   const handler = join(folder, 'h.py');
   await writeFile(handler, code);
   const env = { PATH: process.env['PATH'] ?? '', HOME: '/tmp' };
-  return await drive({ argv: ['python3', '-I', shim], env, handler, event });
+  return await drive({ argv: ['python3', '-I', shim], env, handler, event, ...options });
 }
 
 test('event and context go in, the result and the logs come out', { skip }, async () => {
@@ -39,7 +44,7 @@ def handler(event, context):
     print("err", file=sys.stderr)
     left = context.remaining_millis()
     return [event, context.run_id, context.memory_bytes, context.image, beside.NAME, 0 < left <= 60000]
-`, { data: ['ü', null, 1e300] });
+`, { event: { data: ['ü', null, 1e300] } });
   assert.equal(ended.words, 'ready\nrenewed\n');
   assert.deepEqual(ended.reply, {
     ok: true, value: [{ data: ['ü', null, 1e300] }, '01TEST', 268_435_456, 'test', 'beside', true],
@@ -75,7 +80,8 @@ const failures: readonly (readonly [
   ['raising __str__',
     'class E(Exception):\n    def __str__(self):\n        raise KeyError\ndef handler(e, c):\n    raise E\n',
     'call', 'E', /cannot be had/, /./],
-  ['NaN', 'def handler(e, c):\n    return {"a": float("nan")}\n', 'result', 'ValueError', /not JSON compliant/, /./],
+  ['NaN', 'def handler(e, c):\n    return {"a": float("nan")}\n', 'result', 'ValueError',
+    /^NaN or Infinity cannot be a result: JSON has no such number$/, /./],
   ['set', 'def handler(e, c):\n    return {1, 2}\n', 'result', 'TypeError', /set is not JSON serializable/, /./],
   ['cycle', 'def handler(e, c):\n    a = []\n    a.append(a)\n    return a\n', 'result', 'ValueError', /Circular/, /./],
   ['lone surrogate', 'def handler(e, c):\n    return "\\ud800"\n', 'result', 'UnicodeEncodeError', /surrogates/, /./],
@@ -91,6 +97,16 @@ for (const [what, code, phase, name, message, stack] of failures) {
     assert.equal(status, 0);
   });
 }
+
+test('variables that the caller sets are there when the handler is loaded', { skip }, async () => {
+  const code = `import os, time
+early = os.environ["GREETING"]
+def handler(event, context):
+    return [early, time.localtime(0).tm_hour]
+`;
+  const { reply } = await run(code, { variables: { GREETING: 'hä=\n', TZ: 'Etc/GMT-5' } });
+  assert.deepEqual(reply, { ok: true, value: ['hä=\n', 5] });
+});
 
 test('sys.exit ends without a reply and with its status', { skip }, async () => {
   const { reply, status } = await run('import sys\ndef handler(e, c):\n    sys.exit(3)\n');

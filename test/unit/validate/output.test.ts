@@ -86,6 +86,20 @@ test('each phase of a runtime has its code', () => {
   assert.equal(refusal(runtime, threw('unheard-of', error)).code, 'E_OUTPUT_INVALID');
 });
 
+test('a remedy fits what happened: an unsettled promise, NaN, stray bytes', () => {
+  const unsettled = { name: 'Error', code: 'ERR_UNSETTLED', message: 'Nothing is left to settle it.', stack: '' };
+  const never = refusal(runtime, threw('call', unsettled));
+  assert.deepEqual([never.code, never.message], ['E_FUNCTION_THREW', 'Nothing is left to settle it.']);
+  assert.match(never.remedy, /never called/);
+  const number = { name: 'RangeError', message: 'NaN cannot be a result: JSON has no such number' };
+  assert.match(refusal(runtime, threw('result', number)).remedy, /null or a string in place of NaN/);
+  for (const stray of ['x{"ok":true,"value":1}', '{"ok":true,"value":1}x', '[]', Buffer.from([0xff])]) {
+    const verdict = refusal(runtime, stray);
+    assert.equal(verdict.code, 'E_OUTPUT_INVALID');
+    assert.match(verdict.remedy, /descriptor 4/);
+  }
+});
+
 test('a module that was not shipped has a remedy that says so', () => {
   for (const error of [{ name: 'Error', code: 'ERR_MODULE_NOT_FOUND' }, { name: 'ModuleNotFoundError' }]) {
     assert.match(refusal(runtime, threw('load', error)).remedy, /only the handler file was shipped/);
