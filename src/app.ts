@@ -4,7 +4,6 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { prepareTemplate } from './bridge/session.ts';
 import { chooseAccelerator } from './clone/accelerator.ts';
 import type { AcceleratorMode, AcceleratorVerdict } from './clone/accelerator.ts';
 import { openJail } from './clone/jail.ts';
@@ -13,6 +12,7 @@ import { probeQemu } from './clone/probe.ts';
 import type { QemuFacts } from './clone/probe.ts';
 import { openTemplates } from './clone/template.ts';
 import type { Template, Templates } from './clone/template.ts';
+import { trialBoot } from './clone/trial.ts';
 import { bootOnce, createQemu } from './clone/vmm/qemu.ts';
 import type { QemuOptions } from './clone/vmm/qemu.ts';
 import type { Vmm } from './clone/vmm/contract.ts';
@@ -161,7 +161,7 @@ export class App {
     const [qemu, repository, builder] = await Promise.all([probeQemu(this.home), this.repository(), this.#builder()]);
     const common = { ...qemu, jail: this.jail, clock };
     const accelerator = await chooseAccelerator({
-      mode, clock, home: this.home, hostBootId: await processes.bootId(),
+      mode, clock, device: KVM_DEVICE, home: this.home, hostBootId: await processes.bootId(),
       kernelDigest: repository.kernel.digest, qemuVersion: qemu.version,
       trialBoot: () => this.#trialBoot({ ...common, accelerator: 'kvm' }, repository),
     });
@@ -174,24 +174,17 @@ export class App {
     return { vmm, qemu, accelerator, templates };
   }
 
-  /** A guest under KVM until its agent is ready, in a folder that is gone afterwards. */
-  async #trialBoot(engine: QemuOptions, repository: Repository): Promise<void> {
+  async #trialBoot(engine: QemuOptions, { kernel, initramfs, images }: Repository): Promise<void> {
     const { disk, clock } = this.#options;
-    // Among the templates that are being built: should this process be killed, the next builder removes it as well.
-    const folder = join(this.home, 'templates', `building-${await this.#builder()}-trial`);
-    const [image] = repository.images.list();
+    const [image] = images.list();
     if (image === undefined) throw new Error('there is no image to boot with');
-    await disk.makeFolder(folder);
-    try {
-      const { kernel, initramfs } = repository;
-      const spec = { folder, kernel: kernel.path, initramfs: initramfs.path, baseImage: image.path, ramBytes: TRIAL_RAM };
-      await bootOnce(engine, spec, async (transport) => {
-        const prepare = { argv: [], env: [], uid: workloadId, gid: workloadId, scratchBytes: limits.scratchBytesDefault };
-        await prepareTemplate({ transport, clock, prepare, bounds: { bootMillisMax: limits.trialBootMillisMax } });
-      });
-    } finally {
-      await disk.remove(folder);
-    }
+    await trialBoot({
+      // Among the templates that are being built: should this process be killed, the next builder removes it as well.
+      folder: join(this.home, 'templates', `building-${await this.#builder()}-trial`),
+      boot: (spec, prepare) => bootOnce(engine, spec, prepare),
+      disk, clock, workloadId, millisMax: limits.trialBootMillisMax,
+      kernel: kernel.path, initramfs: initramfs.path, baseImage: image.path,
+    });
   }
 
   async #builder(): Promise<string> {
@@ -205,9 +198,9 @@ export class App {
   }
 }
 
-const TRIAL_RAM = 256 * 1024 * 1024;
+const KVM_DEVICE = '/dev/kvm';
 
 export async function openApp(options: AppOptions): Promise<App> {
-  const device = await stat('/dev/kvm').catch(() => undefined);
+  const device = await stat(KVM_DEVICE).catch(() => undefined);
   return new App(options, device?.gid);
 }

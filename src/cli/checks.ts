@@ -26,6 +26,8 @@ export interface MachineFacts {
   readonly root: boolean;
   /** Launchers of the jail that are missing. */
   readonly missingLaunchers: readonly string[];
+  /** apparmor_parser, which set-up installs to compile the policy inside a clone. */
+  readonly apparmorParser: boolean;
   readonly cgroup: string;
   readonly ksm: boolean;
   readonly swapBytes: number;
@@ -74,6 +76,10 @@ export function judge(facts: MachineFacts): Check[] {
             : 'not root: VMs share your uid and network namespace; no new privileges, seccomp and rlimits still hold',
           facts.root ? '' : 'Run Mayfly as root to give every VM a uid and namespaces of its own.')
       : check('jail', 'fail', `missing: ${facts.missingLaunchers.join(', ')}`, 'Install the package util-linux.'),
+    facts.apparmorParser
+      ? check('policy compiler', 'ok', 'apparmor_parser')
+      : check('policy compiler', 'warn', 'apparmor_parser is missing: no AppArmor policy can be compiled for clones',
+          'Install the package apparmor, or run `npm run setup`.'),
     check('cgroup', 'ok', `${facts.cgroup}; limits of a workload are set inside its guest`),
     facts.ksm
       ? check('memory merging', 'warn', 'KSM is on: equal pages of VMs are shared, which leaks their content',

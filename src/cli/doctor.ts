@@ -55,6 +55,7 @@ async function lookAround(app: App): Promise<MachineFacts> {
     repositoryProblem: images.problem,
     root: app.jail.confined,
     missingLaunchers: await missing(['unshare', 'prlimit', 'setpriv', 'flock']),
+    apparmorParser: (await missing(['apparmor_parser'])).length === 0,
     cgroup: await cgroupSituation(),
     ksm: (await text('/sys/kernel/mm/ksm/run')).trim() === '1',
     swapBytes: Number(swap) * 1024,

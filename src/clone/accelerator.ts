@@ -1,7 +1,8 @@
 /**
  * Which accelerator works here, found out by booting a real guest with it, never by the presence of /dev/kvm: on some
- * machines that device opens, creates VMs, and no guest ever boots (DESIGN.md). The verdict is cached for one boot of
- * the host, one kernel and one QEMU, since any of the three can change it.
+ * machines that device opens, creates VMs, and no guest ever boots (DESIGN.md). The verdict of a trial is cached for one
+ * boot of the host, one kernel, one QEMU and one device, since any of them can change it. What costs nothing to find out
+ * again (the device is missing, or not ours to open) and what says nothing about the accelerator (a full disk) is not.
  */
 import { access, constants, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,6 +21,8 @@ export interface AcceleratorVerdict {
 
 export interface AcceleratorOptions {
   readonly mode: AcceleratorMode;
+  /** Of the host's accelerator: /dev/kvm. */
+  readonly device: string;
   readonly home: string;
   /** /proc/sys/kernel/random/boot_id of the host. */
   readonly hostBootId: string;
@@ -33,27 +36,35 @@ export interface AcceleratorOptions {
 /** Rejects with E_ACCELERATOR when `kvm` is demanded and does not work. */
 export async function chooseAccelerator(options: AcceleratorOptions): Promise<AcceleratorVerdict> {
   if (options.mode === 'tcg') return { isolation: 'tcg', why: 'software emulation was asked for' };
-  const verdict = (await cachedVerdict(options)) ?? (await remember(options, await tryKvm(options)));
+  const verdict = (await closedDevice(options)) ?? (await cachedVerdict(options)) ?? (await tryKvm(options));
   if (options.mode === 'kvm' && verdict.isolation !== 'kvm') throw new MayflyError('E_ACCELERATOR', verdict.why);
   return verdict;
 }
 
-async function tryKvm(options: AcceleratorOptions): Promise<AcceleratorVerdict> {
+/** Undefined when the device can be opened. */
+async function closedDevice({ device }: AcceleratorOptions): Promise<AcceleratorVerdict | undefined> {
   try {
-    await access('/dev/kvm', constants.R_OK | constants.W_OK);
+    await access(device, constants.R_OK | constants.W_OK);
+    return undefined;
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-    return { isolation: 'tcg', why: `/dev/kvm cannot be opened (${code})` };
+    return { isolation: 'tcg', why: `${device} cannot be opened (${code})` };
   }
+}
+
+async function tryKvm(options: AcceleratorOptions): Promise<AcceleratorVerdict> {
   const started = options.clock.now();
+  const spent = (): number => Math.round(options.clock.now() - started);
   try {
     await options.trialBoot();
-    const trialMillis = Math.round(options.clock.now() - started);
-    return { isolation: 'kvm', why: `a guest booted under KVM in ${trialMillis} ms`, trialMillis };
+    const trialMillis = spent();
+    const why = `a guest booted under KVM in ${trialMillis} ms`;
+    return await remember(options, { isolation: 'kvm', why, trialMillis });
   } catch (thrown) {
-    const millis = Math.round(options.clock.now() - started);
     const reason = thrown instanceof Error ? thrown.message : String(thrown);
-    return { isolation: 'tcg', why: `/dev/kvm opens, but a guest did not boot with it (${reason}, ${millis} ms)` };
+    const why = `${options.device} opens, but a guest did not boot with it (${reason}, ${spent()} ms)`;
+    const tried = thrown instanceof MayflyError && thrown.code === 'E_TEMPLATE_BUILD';
+    return tried ? await remember(options, { isolation: 'tcg', why }) : { isolation: 'tcg', why };
   }
 }
 
@@ -61,7 +72,7 @@ interface CachedVerdict extends AcceleratorVerdict {
   readonly hostBootId: string;
   readonly kernelDigest: string;
   readonly qemuVersion: string;
-  /** Whether /dev/kvm existed: it may be attached to a running machine later. */
+  /** Which device it was: it may be attached to a running machine, or given to other people, later. */
   readonly device: string;
 }
 
@@ -72,7 +83,7 @@ async function cachedVerdict(options: AcceleratorOptions): Promise<AcceleratorVe
       cached.hostBootId === options.hostBootId &&
       cached.kernelDigest === options.kernelDigest &&
       cached.qemuVersion === options.qemuVersion &&
-      cached.device === (await deviceIdentity());
+      cached.device === (await deviceIdentity(options.device));
     return current && (cached.isolation === 'kvm' || cached.isolation === 'tcg') ? cached : undefined;
   } catch {
     return undefined;
@@ -81,7 +92,8 @@ async function cachedVerdict(options: AcceleratorOptions): Promise<AcceleratorVe
 
 async function remember(options: AcceleratorOptions, verdict: AcceleratorVerdict): Promise<AcceleratorVerdict> {
   const { hostBootId, kernelDigest, qemuVersion } = options;
-  const record: CachedVerdict = { ...verdict, hostBootId, kernelDigest, qemuVersion, device: await deviceIdentity() };
+  const device = await deviceIdentity(options.device);
+  const record: CachedVerdict = { ...verdict, hostBootId, kernelDigest, qemuVersion, device };
   await mkdir(options.home, { recursive: true, mode: 0o700 });
   const path = cachePath(options);
   const temporary = `${path}.${hostBootId}.${Math.round(options.clock.now() * 1000)}`;
@@ -90,13 +102,9 @@ async function remember(options: AcceleratorOptions, verdict: AcceleratorVerdict
   return verdict;
 }
 
-async function deviceIdentity(): Promise<string> {
-  try {
-    const found = await stat('/dev/kvm');
-    return `${found.rdev}:${found.mode}:${found.gid}`;
-  } catch {
-    return 'absent';
-  }
+async function deviceIdentity(device: string): Promise<string> {
+  const { rdev, mode, gid } = await stat(device);
+  return `${rdev}:${mode}:${gid}`;
 }
 
 function cachePath(options: AcceleratorOptions): string {

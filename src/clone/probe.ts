@@ -22,10 +22,10 @@ export interface QemuFacts {
 const BINARY = 'qemu-system-x86_64';
 const FOLDERS = ['/usr/local/bin', '/usr/bin', '/bin'];
 
-/** Rejects with E_QEMU_MISSING. */
-export async function probeQemu(home: string): Promise<QemuFacts> {
-  const binary = FOLDERS.map((folder) => join(folder, BINARY)).find(isExecutable);
-  if (binary === undefined) throw new MayflyError('E_QEMU_MISSING', `${BINARY} is in none of ${FOLDERS.join(', ')}`);
+/** Rejects with E_QEMU_MISSING. `folders` are looked through in order. */
+export async function probeQemu(home: string, folders: readonly string[] = FOLDERS): Promise<QemuFacts> {
+  const binary = folders.map((folder) => join(folder, BINARY)).find(isExecutable);
+  if (binary === undefined) throw new MayflyError('E_QEMU_MISSING', `${BINARY} is in none of ${folders.join(', ')}`);
   const { size, mtimeMs } = await stat(binary);
   const identity = `${binary} ${size} ${mtimeMs}`;
   const cache = join(home, 'qemu.json');

@@ -3,13 +3,15 @@
  * state depends on; built when first asked for, found again by key, never written after it was sealed.
  *
  * `MAYFLY_HOME/templates/KEY/` holds `ram`, `state` and `template.json`. The folder is built under another name and
- * renamed when complete, so a template is whole or absent. It is trusted only while its RAM file is the very file that
- * was sealed: size, inode, mtime and ctime are compared before and after every clone, because QEMU before 8.2 must be
- * able to open it for writing. The device state is small and carries its SHA-256.
+ * renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It is trusted
+ * only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared before and after
+ * every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and carries its
+ * SHA-256.
  */
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { createDisk } from '../core/disk.ts';
 import { MayflyError } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
@@ -94,7 +96,7 @@ export function openTemplates(options: TemplateOptions): Templates {
       const existing = known.get(key);
       if (existing !== undefined) return existing;
       const wanted = loadTemplate(options, join(root, key), image, ramBytes).then(
-        (template) => template ?? buildTemplate(options, root, key, image, ramBytes, watch),
+        (template) => template ?? buildOnce(options, root, key, image, ramBytes, watch),
       );
       known.set(key, wanted);
       wanted.catch(() => known.delete(key));
@@ -138,6 +140,49 @@ async function loadTemplate(
   return template(options, folder, image, ramBytes, seal, state);
 }
 
+/** One builder for each key on this machine: whoever comes second waits, and finds the template that the first made. */
+async function buildOnce(
+  options: TemplateOptions,
+  root: string,
+  key: string,
+  image: TemplateImage,
+  ramBytes: number,
+  watch: BuildWatch,
+): Promise<Template> {
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  const unlock = await awaitTurn(options.clock, join(root, `${key}.lock`), image.name, watch);
+  try {
+    const others = await loadTemplate(options, join(root, key), image, ramBytes);
+    return others ?? (await buildTemplate(options, root, key, image, ramBytes, watch));
+  } finally {
+    await unlock();
+  }
+}
+
+/** Resolves to the release of the lock. The kernel gives it on when a builder dies. */
+async function awaitTurn(
+  clock: Clock,
+  lock: string,
+  name: string,
+  { onBuild, signal }: BuildWatch,
+): Promise<() => Promise<void>> {
+  const started = clock.now();
+  for (let round = 0; clock.now() - started < limits.templateWaitMillisMax; round++) {
+    if (signal?.aborted === true) throw new MayflyError('E_INTERRUPTED', 'The wait for a template was interrupted.');
+    if (round === 1) onBuild?.(`waiting for another process that builds the ${name} template`);
+    try {
+      return await createDisk().lock(lock, limits.templateWaitStepMillis);
+    } catch (thrown) {
+      if (!(thrown instanceof Error && 'code' in thrown && thrown.code === 'EAGAIN')) throw thrown;
+    }
+  }
+  const waited = Math.round((clock.now() - started) / 1000);
+  throw new MayflyError('E_TEMPLATE_BUILD', `another process has been building the ${name} template for ${waited} s`, {
+    remedy: 'End the process that holds the lock file named below, or run the command again.',
+    detail: lock,
+  });
+}
+
 async function buildTemplate(
   options: TemplateOptions,
   root: string,
@@ -148,7 +193,6 @@ async function buildTemplate(
 ): Promise<Template> {
   const folder = join(root, key);
   const building = join(root, `building-${options.builder}-${key}`);
-  await mkdir(root, { recursive: true, mode: 0o700 });
   await removeAbandoned(root, options);
   await requireSpace(root, ramBytes);
   await rm(building, { recursive: true, force: true });
@@ -191,11 +235,9 @@ async function buildTemplate(
       ram: await requireFingerprint(join(building, 'ram')),
     };
     await writeDurably(join(building, 'template.json'), Buffer.from(`${JSON.stringify(seal, null, 2)}\n`));
-    await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
-      // Another process was faster; its template is as good as this one.
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
-      await rm(building, { recursive: true, force: true });
-    });
+    // What is there could not be loaded, as when somebody removed half of it; nobody else builds meanwhile.
+    await rm(folder, { recursive: true, force: true });
+    await rename(building, folder);
   } catch (thrown) {
     await rm(building, { recursive: true, force: true });
     throw thrown;

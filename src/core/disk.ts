@@ -26,7 +26,10 @@ export interface Disk {
   exists(path: string): Promise<boolean>;
   /** File or folder with all that is in it; no error when there is none. */
   remove(path: string): Promise<void>;
-  /** Exclusive among processes, and given back by the kernel when its holder dies. Resolves to its release. */
+  /**
+   * Exclusive among processes, and given back by the kernel when its holder dies. Resolves to its release; rejects with
+   * EAGAIN when another one had it for all of `millisMax`, which counts in whole seconds.
+   */
   lock(path: string, millisMax: number): Promise<() => Promise<void>>;
 }
 
@@ -99,12 +102,16 @@ async function lockFile(path: string, millisMax: number): Promise<() => Promise<
       const child = spawn('flock', ['-x', '-w', seconds, '3'], options);
       child.once('error', reject).once('exit', resolve);
     });
-    if (status !== 0) throw new Error(`${path} was locked by another process for ${seconds} s`);
+    if (status !== 0) throw locked(`${path} was locked by another process for ${seconds} s`);
   } catch (thrown) {
     await file.close();
     throw thrown;
   }
   return () => file.close();
+}
+
+function locked(message: string): Error {
+  return Object.assign(new Error(message), { code: 'EAGAIN' });
 }
 
 async function withFile<T>(path: string, flags: string, use: (file: FileHandle) => Promise<T>): Promise<T> {

@@ -77,6 +77,10 @@ export const limits = Object.freeze({
   bootMillisMax: 90_000,
   /** Warm-up of a language runtime inside a template, ms. TCG: 2-6 s measured. */
   warmMillisMax: 90_000,
+  /** Waiting for another process that builds the template that is wanted, ms: longer than any build may take. */
+  templateWaitMillisMax: 240_000,
+  /** Such a wait looks up this often, ms: a Ctrl-C is heard no later. */
+  templateWaitStepMillis: 1_000,
   /** Trial boot that decides whether an accelerator works, ms. A working KVM needs well under one second. */
   trialBootMillisMax: 8_000,
   /** Any QMP command, ms. Slowest measured: saving device state, 10-60 ms. */
@@ -177,6 +181,10 @@ assertRelation(limits.fieldBytesMax < limits.framePayloadBytesMax, 'fieldBytesMa
 assertRelation(limits.framePayloadBytesMax <= limits.streamWindowBytes, 'framePayloadBytesMax <= streamWindowBytes');
 assertRelation(limits.streamWindowBytes <= limits.writeQueueBytesMax, 'streamWindowBytes <= writeQueueBytesMax');
 assertRelation(limits.envBytesMax < limits.fieldBytesMax, 'envBytesMax < fieldBytesMax');
+assertRelation(
+  limits.bootMillisMax + limits.warmMillisMax + limits.vmmStartMillisMax < limits.templateWaitMillisMax,
+  'bootMillisMax + warmMillisMax + vmmStartMillisMax < templateWaitMillisMax',
+);
 assertRelation(limits.memoryBytesMin <= limits.memoryBytesDefault, 'memoryBytesMin <= memoryBytesDefault');
 assertRelation(limits.memoryBytesDefault <= limits.memoryBytesMax, 'memoryBytesDefault <= memoryBytesMax');
 assertRelation(limits.wallMillisDefault <= limits.wallMillisMax, 'wallMillisDefault <= wallMillisMax');
