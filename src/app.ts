@@ -1,33 +1,27 @@
 /**
  * Mayfly as its command line uses it: the machine's repository, engine and templates, found and opened when first needed,
  * and `run`, which sends one event on its journey. main.ts gives it the real clock, randomness, disk and processes.
+ *
+ * Each of its methods loads what it needs: `mayfly version` has no use for the engine, nor `mayfly images` for QEMU, and
+ * to load them takes longer than to answer.
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { chooseAccelerator } from './clone/accelerator.ts';
 import type { AcceleratorMode, AcceleratorVerdict } from './clone/accelerator.ts';
 import { openJail } from './clone/jail.ts';
 import type { Jail } from './clone/jail.ts';
-import { probeQemu } from './clone/probe.ts';
 import type { QemuFacts } from './clone/probe.ts';
-import { openTemplates } from './clone/template.ts';
 import type { Template, Templates } from './clone/template.ts';
-import { trialBoot } from './clone/trial.ts';
-import { bootOnce, createQemu } from './clone/vmm/qemu.ts';
 import type { QemuOptions } from './clone/vmm/qemu.ts';
 import type { Vmm } from './clone/vmm/contract.ts';
-import { createStages, isUnusable, reclaimAbandoned } from './compose.ts';
 import type { Disk } from './core/disk.ts';
 import { MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
 import type { Random } from './core/random.ts';
 import type { Clock } from './core/time.ts';
 import type { Workload } from './event/workload.ts';
-import { openRepository } from './image/repository.ts';
 import type { Repository } from './image/repository.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
-import { runEvent } from './pipeline.ts';
-import { workloadId } from './profile/generate.ts';
 import type { Profile } from './profile/profile.ts';
 import type { RequestedLimits } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
@@ -88,13 +82,14 @@ export class App {
 
   /** Rejects with E_SETUP_MISSING or E_ARTEFACT_CORRUPT. */
   repository(): Promise<Repository> {
-    this.#repository ??= openRepository(this.home);
+    this.#repository ??= import('./image/repository.ts').then(({ openRepository }) => openRepository(this.home));
     return this.#repository;
   }
 
   /** Rejects with E_QEMU_MISSING. */
-  qemu(): Promise<QemuFacts> {
-    return probeQemu(this.home);
+  async qemu(): Promise<QemuFacts> {
+    const { probeQemu } = await import('./clone/probe.ts');
+    return await probeQemu(this.home);
   }
 
   /** Rejects with E_QEMU_MISSING, E_ACCELERATOR, E_SETUP_MISSING or E_ARTEFACT_CORRUPT. */
@@ -108,10 +103,11 @@ export class App {
   }
 
   /** Ends what earlier processes left behind. */
-  reclaim(): Promise<Reclaimed> {
+  async reclaim(): Promise<Reclaimed> {
+    const { isUnusable, reclaimAbandoned } = await import('./compose.ts');
     const { disk, processes, clock } = this.#options;
     const wait = (millis: number): Promise<void> => new Promise((resolve) => clock.after(millis, resolve));
-    return reclaimAbandoned({ home: this.home, disk, processes, clock, wait }).catch((cause: unknown) => {
+    return await reclaimAbandoned({ home: this.home, disk, processes, clock, wait }).catch((cause: unknown) => {
       if (!isUnusable(cause)) throw cause;
       throw new MayflyError('E_HOME_UNUSABLE', `${this.home}: ${(cause as Error).message}`, { cause });
     });
@@ -119,6 +115,7 @@ export class App {
 
   /** Rejects only when the event was not accepted or nothing can run here; see `runEvent`. */
   async run(order: RunOrder, observer: AppObserver = {}): Promise<Outcome> {
+    const [{ createStages }, { runEvent }] = await Promise.all([import('./compose.ts'), import('./pipeline.ts')]);
     const { clock, random, disk, processes } = this.#options;
     const repository = await this.repository();
     const image = await repository.images.get(order.image);
@@ -157,8 +154,9 @@ export class App {
   }
 
   async #openEngine(mode: AcceleratorMode): Promise<Engine> {
+    const { chooseAccelerator, createQemu, openTemplates, workloadId } = await loadEngine();
     const { clock, processes } = this.#options;
-    const [qemu, repository, builder] = await Promise.all([probeQemu(this.home), this.repository(), this.#builder()]);
+    const [qemu, repository, builder] = await Promise.all([this.qemu(), this.repository(), this.#builder()]);
     const common = { ...qemu, jail: this.jail, clock };
     const accelerator = await chooseAccelerator({
       mode, clock, device: KVM_DEVICE, home: this.home, hostBootId: await processes.bootId(),
@@ -178,6 +176,7 @@ export class App {
     const { disk, clock } = this.#options;
     const [image] = images.list();
     if (image === undefined) throw new Error('there is no image to boot with');
+    const { bootOnce, trialBoot, workloadId } = await loadEngine();
     await trialBoot({
       // Among the templates that are being built: should this process be killed, the next builder removes it as well.
       folder: join(this.home, 'templates', `building-${await this.#builder()}-trial`),
@@ -199,6 +198,15 @@ export class App {
 }
 
 const KVM_DEVICE = '/dev/kvm';
+
+async function loadEngine() {
+  const modules = await Promise.all([
+    import('./clone/accelerator.ts'), import('./clone/template.ts'), import('./clone/trial.ts'),
+    import('./clone/vmm/qemu.ts'), import('./profile/generate.ts'),
+  ]);
+  const [{ chooseAccelerator }, { openTemplates }, { trialBoot }, { bootOnce, createQemu }, { workloadId }] = modules;
+  return { chooseAccelerator, openTemplates, trialBoot, bootOnce, createQemu, workloadId };
+}
 
 export async function openApp(options: AppOptions): Promise<App> {
   const device = await stat(KVM_DEVICE).catch(() => undefined);

@@ -92,6 +92,17 @@ test('without a Node that is new enough: exit code of the environment, and a rem
   }
 });
 
+test('compiled code is kept among the packages of a checkout, unless the caller has a place for it', (t) => {
+  const { folder, node, run } = bench(t);
+  node('package/node_modules/node/bin/node', '24');
+  const program = join(folder, 'package/node_modules/node/bin/node');
+  writeFileSync(program, '#!/bin/sh\necho "$NODE_COMPILE_CACHE"\n');
+  assert.equal(run('package/bin/mayfly').stdout, `${join(folder, 'package/node_modules/.cache/compiled')}\n`);
+  const env = { NODE_COMPILE_CACHE: '/elsewhere', PATH: join(folder, 'path') };
+  const { stdout } = spawnSync(join(folder, 'package/bin/mayfly'), { encoding: 'utf8', env });
+  assert.equal(stdout, '/elsewhere\n');
+});
+
 test('the launcher becomes Node: one process, which gets the signals', async (t) => {
   const { folder, node } = bench(t);
   node('package/node_modules/node/bin/node', '24');
