@@ -3,6 +3,7 @@
  *
  *   node scripts/setup.ts [--home DIR] [--only STEP,…] [--verify] [--rebuild] [--prune] [--json]
  */
+import { randomBytes } from 'node:crypto';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -38,6 +39,7 @@ async function main(): Promise<void> {
   const reports = await setUp(
     {
       root, home, clock,
+      random: { bytes: (size) => randomBytes(size) },
       signal: interrupt.signal,
       euid: process.geteuid?.() ?? -1,
       execPath: process.execPath,

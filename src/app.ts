@@ -1,10 +1,9 @@
 /**
- * Mayfly as its command line uses it: the machine's repository, engine and templates, found and opened when first
- * needed, and `run`, which sends one event on its journey. main.ts gives it the real clock, randomness, disk and
- * processes.
+ * Mayfly as its command line uses it: the machine's repository, engine and templates, found and opened when first needed,
+ * and `run`, which sends one event on its journey. main.ts gives it the real clock, randomness, disk and processes.
  *
- * Each of its methods loads what it needs: `mayfly version` has no use for the engine, nor `mayfly images` for QEMU,
- * and to load them takes longer than to answer.
+ * Each of its methods loads what it needs: `mayfly version` has no use for the engine, nor `mayfly images` for QEMU, and
+ * to load them takes longer than to answer.
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,6 +20,7 @@ import { limits } from './core/limits.ts';
 import type { Random } from './core/random.ts';
 import type { Clock } from './core/time.ts';
 import type { Workload } from './event/workload.ts';
+import type { ImageAdmin } from './image/admin.ts';
 import type { Repository } from './image/repository.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
 import type { Profile } from './profile/profile.ts';
@@ -49,7 +49,10 @@ export interface Engine {
 
 /** What to run on which event, in which image, within which limits. */
 export interface RunOrder {
+  /** Name, `name:tag` or digest. */
   readonly image: string;
+  /** Runs the image also when no trusted key has signed it. */
+  readonly allowUnsigned?: boolean;
   readonly workload: Workload;
   /** UTF-8 JSON. */
   readonly event: Buffer;
@@ -87,6 +90,14 @@ export class App {
     return this.#repository;
   }
 
+  /** For everything that changes the repository. */
+  async images(): Promise<ImageAdmin> {
+    const { openAdmin } = await import('./image/admin.ts');
+    const { home, random, disk, clock } = this.#options;
+    const now = (): number => Number(clock.wallNanos() / 1_000_000n);
+    return openAdmin({ home, random, disk, now, process: await this.#builder() });
+  }
+
   /** Rejects with E_QEMU_MISSING. */
   async qemu(): Promise<QemuFacts> {
     const { probeQemu } = await import('./clone/probe.ts');
@@ -119,7 +130,7 @@ export class App {
     const [{ createStages }, { runEvent }] = await Promise.all([import('./compose.ts'), import('./pipeline.ts')]);
     const { clock, random, disk, processes } = this.#options;
     const repository = await this.repository();
-    const image = await repository.images.get(order.image);
+    const image = await repository.images.get(order.image, { allowUnsigned: order.allowUnsigned === true });
     const engine = await this.engine(order.accelerator);
     observer.engine?.(engine);
     const template = (profile: Profile, signal: AbortSignal): Promise<Template> => {

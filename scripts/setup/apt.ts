@@ -5,7 +5,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MayflyError } from '../../src/core/errors.ts';
-import { digestFile } from '../../src/image/store.ts';
+import { digestFile } from '../../src/image/files.ts';
 import { attempt, pipe, run } from './command.ts';
 import type { CommandOptions } from './command.ts';
 import type { Say } from './workshop.ts';
@@ -67,8 +67,7 @@ export function openApt({ cache, asRoot, signal }: AptOptions): Apt {
   return {
     async closure(roots, without, say) {
       say('resolving packages');
-      const kinds = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'];
-      const others = kinds.map((it) => `--no-${it}`);
+      const others = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map((it) => `--no-${it}`);
       const text = await ask(['apt-cache', 'depends', '--recurse', ...others, ...roots], say);
       return closureOf(parseDepends(text), roots, without);
     },
@@ -111,8 +110,7 @@ export async function unpack(
     ['dpkg-deb', '--fsys-tarfile', deb.file],
     [
       'tar', '--extract', '--directory', folder, '--keep-directory-symlink', '--no-same-owner',
-      '--preserve-permissions', '--warning=no-timestamp', '--wildcards',
-      ...exclude.map((pattern) => `--exclude=${pattern}`),
+      '--preserve-permissions', '--warning=no-timestamp', '--wildcards', ...exclude.map((pattern) => `--exclude=${pattern}`),
     ],
     signal,
   );

@@ -1,6 +1,7 @@
 /** guest/images/NAME.json: what a base image contains and how a function is started in it. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { FunctionClass, ImageManifest } from '../../src/image/manifest.ts';
 
 export const RECIPES = 'guest/images';
 
@@ -19,6 +20,11 @@ export interface Recipe {
   readonly shim: string | null;
   /** Warm language runtime; null when the image only runs executables. */
   readonly runtime: { readonly argv: readonly string[]; readonly env: readonly string[] } | null;
+  /** These go into the image's manifest, and are checked there. */
+  readonly classes: readonly FunctionClass[];
+  readonly variant: ImageManifest['variant'];
+  readonly serves: ImageManifest['serves'];
+  readonly policy: ImageManifest['policy'];
 }
 
 /** All recipes of a checkout, by name. */
@@ -33,7 +39,10 @@ export async function readRecipes(root: string): Promise<Recipe[]> {
   );
 }
 
-const FIELDS = ['name', 'description', 'packages', 'without', 'exclude', 'add', 'shim', 'runtime'];
+const FIELDS = [
+  'name', 'description', 'packages', 'without', 'exclude', 'add', 'shim', 'runtime', 'classes', 'variant', 'serves',
+  'policy',
+];
 
 /** Throws on anything that is not exactly a recipe: a misspelt field would silently change an image. */
 export function parseRecipe(text: string, file: string): Recipe {

@@ -8,13 +8,17 @@ import { access, constants, mkdir, open, realpath, rm, stat } from 'node:fs/prom
 import { dirname, join } from 'node:path';
 import { createDisk } from '../../src/core/disk.ts';
 import { MayflyError } from '../../src/core/errors.ts';
+import type { Random } from '../../src/core/random.ts';
 import { isoTime } from '../../src/core/time.ts';
 import type { Clock } from '../../src/core/time.ts';
+import { openAdmin } from '../../src/image/admin.ts';
+import { IMAGE_PREFIX } from '../../src/image/repository.ts';
 import { openStore } from '../../src/image/store.ts';
 import { openApt } from './apt.ts';
 import { agentStep, initramfsStep } from './guest.ts';
 import { imageStep } from './image.ts';
 import { kernelStep } from './kernel.ts';
+import { publishImage } from './manifests.ts';
 import { askForRoot, installPackages, missingPackages, packagesMissing, rootCommand } from './packages.ts';
 import { provide } from './provide.ts';
 import type { StepReport } from './provide.ts';
@@ -27,6 +31,8 @@ export interface SetUpOptions {
   /** MAYFLY_HOME, absolute. */
   readonly home: string;
   readonly clock: Clock;
+  /** For the key that signs what is built here. */
+  readonly random: Random;
   readonly signal: AbortSignal;
   readonly euid: number;
   /** Absolute path of the running Node. */
@@ -120,13 +126,19 @@ async function runSteps(options: SetUpOptions, scratch: string, display: SetUpDi
   const workshop: Workshop = { root, home, store, scratch, signal, now, nodeBinary };
   const asRoot = await rootCommand(options.euid, signal);
   const apt = openApt({ cache: join(home, 'cache'), asRoot, signal });
-  const images = (await readRecipes(root)).map((recipe) => imageStep(recipe, apt));
+  const recipes = await readRecipes(root);
+  const images = recipes.map((recipe) => imageStep(recipe, apt));
   for (const todo of [kernelStep(apt), agentStep, initramfsStep, ...images]) {
     if (!wanted(todo.name)) continue;
     await step(todo.title, (say) => provide(todo, workshop, { clock, verify, rebuild }, say));
   }
+  const admin = openAdmin({
+    home, random: options.random, disk: createDisk(), process: 'setup',
+    now: () => Number(clock.wallNanos() / 1_000_000n),
+  });
+  for (const recipe of recipes) if (wanted(`${IMAGE_PREFIX}${recipe.name}`)) await publishImage(workshop, recipe, admin);
   if (options.prune === true) {
-    const megabytes = ((await store.prune()) / 1e6).toFixed(1);
+    const megabytes = ((await admin.collect({ dryRun: false, graceMillis: 0 })).bytes / 1e6).toFixed(1);
     display.note(`Removed ${megabytes} MB of artefacts that nothing uses any more.`);
   }
   return reports;

@@ -1,6 +1,4 @@
-/**
- * `mayfly doctor`: looks at the machine and says what it means (checks.ts). Changes nothing but caches and dead runs.
- */
+/** `mayfly doctor`: looks at the machine and says what it means (checks.ts). Changes nothing but caches and dead runs. */
 import { access, constants, readdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { App } from '../app.ts';
@@ -75,6 +73,8 @@ async function lookAround(app: App): Promise<MachineFacts> {
 
 async function intactImages(app: App): Promise<readonly Image[]> {
   const { images } = await app.repository();
+  const [problem] = (await (await app.images()).catalogue.list()).problems;
+  if (problem !== undefined) throw problem.error;
   return await Promise.all(images.list().map(({ name }) => images.get(name)));
 }
 
@@ -94,8 +94,7 @@ async function text(path: string): Promise<string> {
 async function missing(programs: readonly string[]): Promise<string[]> {
   const found = await Promise.all(
     programs.map(async (program) => {
-      const folders = ['/usr/bin', '/bin', '/usr/sbin', '/sbin'];
-      const places = folders.map((folder) => access(join(folder, program), constants.X_OK));
+      const places = ['/usr/bin', '/bin', '/usr/sbin', '/sbin'].map((folder) => access(join(folder, program), constants.X_OK));
       return await Promise.any(places).then(() => true, () => false);
     }),
   );

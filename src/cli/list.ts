@@ -16,7 +16,7 @@ export async function images(io: Io, { json }: ListOptions): Promise<number> {
   const app = await io.openApp();
   const list = (await app.repository()).images.list();
   if (json === true) {
-    io.out(`${JSON.stringify(list.map(({ path: _path, ...image }) => image), null, 2)}\n`);
+    io.out(`${JSON.stringify(list.map(({ path: _path, manifest: _manifest, ...image }) => image), null, 2)}\n`);
     return 0;
   }
   const rows = list.map(({ name, digest, bytes, runtime, description }) => [
@@ -60,7 +60,7 @@ export async function evidence(io: Io, { json, witness }: EvidenceOptions): Prom
   return check.ok ? 0 : 5;
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
   const line = (row: readonly string[]): string =>
     row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd((widths[column] ?? 0) + 2))).join('');

@@ -1,8 +1,7 @@
-/**
- * The command line: commands, options, help and examples. What a command does is in its own file, loaded when called.
- */
+/** The command line: commands, options, help and examples. What a command does is in its own file, loaded when called. */
 import { Command, CommanderError, Option } from 'commander';
 import { asMayflyError, errorTable, exitCodes, MayflyError } from '../core/errors.ts';
+import { addImageCommands } from './image-commands.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
 import { formatProblem, jsonProblem } from './report.ts';
@@ -89,6 +88,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--exec <file>', 'executable to ship and run')
     .option('--program <path>', 'program of the image to run, as in /usr/bin/python3')
     .option('--image <name>', 'base image (default: by the handler\'s ending, else shell)')
+    .option('--allow-unsigned', 'run the image also when no trusted key has signed it')
     .option('--code <folder>', 'ship this folder with it')
     .option('--env <name=value>', 'environment variable of the function; repeat for more', collect)
     .option('--event <file>', 'event as JSON, - for stdin: a CloudEvent, or any value to be wrapped in one')
@@ -125,6 +125,8 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .addHelpText('after', '\nExample:\n  mayfly images\n')
     .action(async (options) => exit(await (await import('./list.ts')).images(io, options)));
 
+  addImageCommands(program, io, exit);
+
   program
     .command('evidence')
     .description('verify the chain of evidence records')
@@ -140,7 +142,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .addHelpText('after', '\nExample:\n  mayfly version --json\n')
     .action(async (options) => exit(await (await import('./list.ts')).version(io, options)));
 
-  for (const command of program.commands) {
+  for (const command of program.commands.flatMap((it) => [it, ...it.commands])) {
     command.exitOverride().configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} });
   }
   return program;

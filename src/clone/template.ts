@@ -3,10 +3,10 @@
  * state depends on; built when first asked for, found again by key, never written after it was sealed.
  *
  * `MAYFLY_HOME/templates/KEY/` holds `ram`, `state` and `template.json`. The folder is built under another name and
- * renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It is
- * trusted only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared before
- * and after every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and
- * carries its SHA-256.
+ * renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It is trusted
+ * only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared before and after
+ * every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and carries its
+ * SHA-256.
  */
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -73,6 +73,8 @@ export interface BuildWatch {
 interface Seal {
   readonly templateVersion: 1;
   readonly image: string;
+  /** Digest of the file system that clones boot from: garbage collection keeps it. */
+  readonly baseImage: string;
   readonly ramBytes: number;
   readonly warm: boolean;
   readonly stateDigest: string;
@@ -229,6 +231,7 @@ async function buildTemplate(
     const seal: Seal = {
       templateVersion: 1,
       image: image.name,
+      baseImage: image.digest,
       ramBytes,
       warm,
       stateDigest: digestOf(saved.state),
@@ -271,7 +274,7 @@ function template(
   };
 }
 
-// ---- files --------------------------------------------------------------------------------------------------------
+// ---- files ---------------------------------------------------------------------------------------------------------------
 
 async function fingerprint(path: string): Promise<Fingerprint | undefined> {
   try {

@@ -7,9 +7,7 @@
  * test/unit/core/errors.test.ts keeps this table and docs/ERRORS.md identical.
  */
 
-/**
- * Who has to act. `caller`: the event, the function or the command line. `operator`: the machine or its configuration.
- */
+/** Who has to act. `caller`: the event, the function or the command line. `operator`: the machine or its configuration. */
 export type Blame = 'caller' | 'guest' | 'host' | 'operator';
 
 /** Where in the journey of an event it happened; `setup` is everything before there is an event. */
@@ -78,8 +76,33 @@ export const errorTable = Object.freeze({
   },
   E_IMAGE_MANIFEST: {
     stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'An image manifest is not one',
+    title: 'An image manifest, or the layout around it, is not one',
     remedy: 'Get the image again from where it was exported; what a manifest must have is in docs/FORMATS.md.',
+  },
+  E_IMAGE_UNSIGNED: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'An image carries no signature of a trusted key',
+    remedy: 'Trust its key with `mayfly image trust FILE`, sign it with `mayfly image sign`, or pass `--allow-unsigned`.',
+  },
+  E_IMAGE_SIGNATURE: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'A signature of an image or tag does not match what it signs',
+    remedy: 'Somebody changed it: remove it with `mayfly image remove`, and get it again from its source.',
+  },
+  E_IMAGE_KEY: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'A key in MAYFLY_HOME/keys cannot be used',
+    remedy: 'Restore the named file with mode 0600, or remove it; `npm run setup` makes a new key and signs again.',
+  },
+  E_IMAGE_DOWNGRADE: {
+    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
+    title: 'A tag would move to an image that is older than the one it names',
+    remedy: 'Give the older image another tag, or pass `--allow-downgrade`.',
+  },
+  E_IMAGE_INCOMPATIBLE: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'The image needs a newer kernel or machine than this one',
+    remedy: 'Run `npm run setup` for the current kernel, or use an image that this version of Mayfly supports.',
   },
   E_DISK_SPACE: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
@@ -154,7 +177,7 @@ export const errorTable = Object.freeze({
     title: 'What is in force inside the clone differs from its profile',
     remedy: 'The clone was destroyed before the event reached it; the message names the difference.',
   },
-  // ---- the guest, seen over the bridge: verdicts ------------------------------------------------------------------
+  // ---- the guest, seen over the bridge: verdicts ---------------------------------------------------------------------
   E_GUEST_PROTOCOL: {
     stage: 'bridge', blame: 'guest', retryable: false, exit: exitCodes.violation,
     title: 'The guest sent something that the bridge does not allow',
@@ -206,7 +229,7 @@ export const errorTable = Object.freeze({
     title: 'The result is not valid JSON',
     remedy: 'Return a value that JSON can express; functions, BigInt and cycles cannot.',
   },
-  // ---- release and seal -------------------------------------------------------------------------------------------
+  // ---- release and seal ----------------------------------------------------------------------------------------------
   E_RELEASE_INCOMPLETE: {
     stage: 'release', blame: 'host', retryable: false, exit: exitCodes.internal,
     title: 'Something that a run held is still there after its release',

@@ -155,10 +155,22 @@ export const limits = Object.freeze({
   imagePackagesMax: 4_096,
   /** Any list of a manifest but packages: classes, arguments, types that it serves. */
   imageListMax: 64,
-  /** One text of a manifest, UTF-16 units: a purl with its qualifiers is the longest. */
-  imageTextUnits: 1_024,
+  /** One text of a manifest, UTF-16 units: an argument that is a small script is the longest. */
+  imageTextUnits: 4_096,
   /** Read-only file systems that one image is composed of. */
   imageLayersMax: 4,
+  /** Signatures of one image: a vendor's, a customer's, this machine's. */
+  imageSignaturesMax: 8,
+  /** Manifests, and tags, of one machine. */
+  imagesMax: 4_096,
+  /** Keys whose images this machine runs. */
+  imageKeysMax: 256,
+  /** One file with a key or a tag, bytes. */
+  imageSmallFileBytesMax: 16 * KiB,
+  /** Waiting for another process that changes the repository, ms: copying a large image takes most of a minute. */
+  imageLockMillisMax: 120_000,
+  /** Blobs younger than this are not collected, ms: an import may be about to name them. */
+  imageGraceMillis: 3_600_000,
   /** One file system of an image, bytes: more would not be shared by anybody's page cache. */
   imageFileSystemBytesMax: 16 * GiB,
   /** Read at once while a file is copied or hashed, bytes. */

@@ -23,6 +23,16 @@ export interface ImageRuntime {
   readonly env: readonly string[];
 }
 
+/** What runs when a caller of executables names no program: an imported image's own command. */
+export interface ImageCommand {
+  /** Absolute program and arguments that always stand before a caller's; may be empty. */
+  readonly entrypoint: readonly string[];
+  /** Arguments, or the whole command, unless the caller gives others. */
+  readonly cmd: readonly string[];
+  /** `NAME=value`. */
+  readonly env: readonly string[];
+}
+
 export interface ImageFileSystem {
   readonly type: 'erofs' | 'squashfs';
   /** `sha256:` and 64 hex digits over the file system's bytes. */
@@ -48,6 +58,8 @@ export interface ImageManifest {
   readonly variant: 'standard' | 'strict';
   /** Language runtime that waits warm in the template; null when the image only runs executables. */
   readonly runtime: ImageRuntime | null;
+  /** Null when there is no program that would be meant. */
+  readonly command: ImageCommand | null;
   /** Sorted. Content types (`image/png`, `image/*`) and CloudEvents types (a trailing `*` matches any rest). */
   readonly serves: { readonly contentTypes: readonly string[]; readonly eventTypes: readonly string[] };
   /** Names of the policy classes of issue 4. */
@@ -111,8 +123,8 @@ const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*=/;
 
 function checked(value: unknown): ImageManifest {
   const it = fields(value, 'it', [
-    'manifestVersion', 'name', 'description', 'classes', 'variant', 'runtime', 'serves', 'policy', 'kernel', 'platform',
-    'fileSystem', 'layers', 'packages', 'inputs', 'origin', 'created',
+    'manifestVersion', 'name', 'description', 'classes', 'variant', 'runtime', 'command', 'serves', 'policy', 'kernel',
+    'platform', 'fileSystem', 'layers', 'packages', 'inputs', 'origin', 'created',
   ]);
   if (it['manifestVersion'] !== 1) throw refused('manifestVersion is not 1');
   const serves = fields(it['serves'], 'serves', ['contentTypes', 'eventTypes']);
@@ -130,6 +142,7 @@ function checked(value: unknown): ImageManifest {
     classes: sorted(classes, 'classes'),
     variant: oneOf(it['variant'], 'variant', ['standard', 'strict']),
     runtime: it['runtime'] === null ? null : runtime(it['runtime']),
+    command: it['command'] === null ? null : command(it['command']),
     serves: {
       contentTypes: sorted(texts(serves['contentTypes'], 'serves.contentTypes', CONTENT_TYPE), 'serves.contentTypes'),
       eventTypes: sorted(texts(serves['eventTypes'], 'serves.eventTypes', EVENT_TYPE), 'serves.eventTypes'),
@@ -159,6 +172,15 @@ function runtime(value: unknown): ImageRuntime {
   return { argv, env: texts(it['env'], 'runtime.env', VARIABLE) };
 }
 
+function command(value: unknown): ImageCommand {
+  const it = fields(value, 'command', ['entrypoint', 'cmd', 'env']);
+  const entrypoint = texts(it['entrypoint'], 'command.entrypoint');
+  const cmd = texts(it['cmd'], 'command.cmd');
+  const program = entrypoint[0] ?? cmd[0];
+  if (program?.startsWith('/') !== true) throw refused('command does not begin with an absolute path');
+  return { entrypoint, cmd, env: texts(it['env'], 'command.env', VARIABLE) };
+}
+
 function fileSystem(value: unknown, at: string): ImageFileSystem {
   const it = fields(value, at, ['type', 'digest', 'bytes']);
   const bytes = it['bytes'];
@@ -186,7 +208,7 @@ function packages(value: unknown): ImagePackage[] {
   return found;
 }
 
-// ---- shapes -------------------------------------------------------------------------------------------------------
+// ---- shapes ------------------------------------------------------------------------------------------------------------
 
 /** Exactly these fields: a misspelt or unknown one would be something that its author believes to be in force. */
 function fields(value: unknown, at: string, names: readonly string[]): { readonly [name: string]: unknown } {

@@ -1,10 +1,16 @@
 /**
- * Base images as the product sees them: what is on this machine, where its bytes are, and that they are intact.
- * `npm run setup` fills the store; nothing here writes to it.
+ * Base images as the product sees them: what is on this machine, where its bytes are, and that they are intact, signed
+ * and fit for this machine. Nothing here writes; `catalogue.ts` does.
  */
+import { createDisk } from '../core/disk.ts';
 import { MayflyError } from '../core/errors.ts';
+import { openCatalogue } from './catalogue.ts';
+import type { Catalogue, TrustPolicy } from './catalogue.ts';
+import type { Envelope } from './envelope.ts';
+import { openKeys } from './keys.ts';
+import type { ImageManifest, ImageRuntime } from './manifest.ts';
 import { openStore } from './store.ts';
-import type { Artefact, Store } from './store.ts';
+import type { Store } from './store.ts';
 
 /** A file that does not change under its path: another content has another digest and so another path. */
 interface RepositoryFile {
@@ -14,21 +20,18 @@ interface RepositoryFile {
   readonly digest: string;
 }
 
-interface Runtime {
-  /** Started in the template: program (absolute path in the guest) and its arguments. */
-  readonly argv: readonly string[];
-  /** `NAME=value`, all there is. */
-  readonly env: readonly string[];
-}
-
+/** Path and digest are those of the base file system. */
 export interface Image extends RepositoryFile {
   readonly name: string;
   readonly description: string;
   readonly bytes: number;
   /** Language runtime that waits warm in the template; null when the image only runs executables. */
-  readonly runtime: Runtime | null;
+  readonly runtime: ImageRuntime | null;
   /** Packages that it was built from, `name=version`. */
   readonly packages: readonly string[];
+  readonly manifest: ImageManifest;
+  /** Stands for the whole image. */
+  readonly manifestDigest: string;
 }
 
 export interface Repository {
@@ -36,10 +39,13 @@ export interface Repository {
   readonly kernel: RepositoryFile;
   readonly initramfs: RepositoryFile;
   readonly images: {
-    /** By name; their bytes have not been looked at. */
+    /** What `name` alone means, where a trusted key has signed it, by name; their bytes have not been looked at. */
     list(): readonly Image[];
-    /** Rejects with E_IMAGE_UNKNOWN and E_ARTEFACT_CORRUPT. */
-    get(name: string): Promise<Image>;
+    /**
+     * By `name`, `name:tag` or digest of the manifest. Rejects with E_IMAGE_UNKNOWN, E_SETUP_MISSING, E_IMAGE_UNSIGNED,
+     * E_IMAGE_SIGNATURE, E_IMAGE_MANIFEST, E_IMAGE_INCOMPATIBLE and E_ARTEFACT_CORRUPT.
+     */
+    get(reference: string, policy?: TrustPolicy): Promise<Image>;
   };
 }
 
@@ -48,70 +54,81 @@ export async function openRepository(home: string): Promise<Repository> {
   const store = openStore(home);
   const kernel = await required(store, home, 'kernel');
   const initramfs = await required(store, home, 'initramfs');
-  const images = new Map<string, { readonly image: Image; readonly artefact: Artefact }>();
-  for (const name of await store.names()) {
-    if (!name.startsWith(IMAGE_PREFIX)) continue;
-    const artefact = await store.find(name);
-    if (artefact === undefined) continue;
-    const image = toImage(artefact);
-    images.set(image.name, { image, artefact });
-  }
+  const catalogue = openReadOnly(home);
+  const { images } = await catalogue.list();
+  const named = images.filter(({ manifest, trust, tags }) => {
+    return trust.kind === 'signed' && tags.includes(`${manifest.name}:latest`);
+  });
+  const listed = named.map((image) => toImage(catalogue, image));
   return Object.freeze({
-    kernel,
-    initramfs,
+    kernel: { path: kernel.path, digest: kernel.digest },
+    initramfs: { path: initramfs.path, digest: initramfs.digest },
     images: Object.freeze({
-      list: () => [...images.values()].map(({ image }) => image),
-      async get(name: string) {
-        const found = images.get(name);
-        if (found === undefined) throw unknownImage(name, [...images.keys()]);
-        await requireIntact(store, found.artefact);
-        return found.image;
+      list: () => listed,
+      async get(reference: string, policy: TrustPolicy = {}) {
+        const envelope = await catalogue.find(reference, policy);
+        requireFit(envelope, kernel.release);
+        await catalogue.requireIntact(envelope, 'quick');
+        return toImage(catalogue, envelope);
       },
     }),
   });
 }
 
-/** Artefacts of that prefix are base images. */
+/** Artefacts of that prefix are base images that set-up has built. */
 export const IMAGE_PREFIX = 'image-';
 
-async function required(store: Store, home: string, name: string): Promise<RepositoryFile> {
+/** Reading needs no randomness and no lock. */
+function openReadOnly(home: string): Catalogue {
+  const keys = openKeys(home, {
+    bytes: () => {
+      throw new Error('a reader of the repository makes no keys');
+    },
+  });
+  return openCatalogue({ home, keys, disk: createDisk() });
+}
+
+async function required(
+  store: Store,
+  home: string,
+  name: string,
+): Promise<RepositoryFile & { readonly release: string }> {
   const artefact = await store.find(name);
   if (artefact === undefined) throw new MayflyError('E_SETUP_MISSING', `There is no ${name} in ${home}.`);
-  await requireIntact(store, artefact);
-  return { path: artefact.path, digest: artefact.digest };
-}
-
-async function requireIntact(store: Store, artefact: Artefact): Promise<void> {
-  if (await store.intact(artefact, 'quick')) return;
-  throw new MayflyError('E_ARTEFACT_CORRUPT', `${artefact.name} is not ${artefact.digest} any more: ${artefact.path}`);
-}
-
-function unknownImage(name: string, known: readonly string[]): MayflyError {
-  if (known.length === 0) return new MayflyError('E_SETUP_MISSING', 'There is no base image on this machine yet.');
-  return new MayflyError('E_IMAGE_UNKNOWN', `There is no image "${name}"; there are ${known.join(', ')}.`);
-}
-
-function toImage(artefact: Artefact): Image {
-  const { description, runtime, packages } = artefact.meta;
-  if (typeof description !== 'string' || !isTexts(packages) || !isRuntime(runtime)) {
-    throw new MayflyError('E_ARTEFACT_CORRUPT', `The record of ${artefact.name} does not describe an image.`);
+  if (!(await store.intact(artefact, 'quick'))) {
+    throw new MayflyError('E_ARTEFACT_CORRUPT', `${artefact.name} is not ${artefact.digest} any more: ${artefact.path}`);
   }
+  const { release } = artefact.meta;
+  return { path: artefact.path, digest: artefact.digest, release: typeof release === 'string' ? release : '' };
+}
+
+/** The machine has one read-only disk, and the kernel that set-up has chosen. */
+function requireFit({ manifest }: Envelope, release: string): void {
+  const { name, layers, kernel } = manifest;
+  if (layers.length > 0) {
+    const needs = `${layers.length + 1} file systems`;
+    throw new MayflyError('E_IMAGE_INCOMPATIBLE', `${name} needs ${needs}, and a clone has one disk.`);
+  }
+  const order = (version: string): number => {
+    const [major = 0, minor = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
+    return major * 1000 + minor;
+  };
+  // A kernel that does not say its release is one of a test or of an older set-up: the boot decides.
+  if (release === '' || order(release) >= order(kernel.minimum)) return;
+  throw new MayflyError('E_IMAGE_INCOMPATIBLE', `${name} needs Linux ${kernel.minimum}, and this is ${release}.`);
+}
+
+function toImage(catalogue: Catalogue, { digest, manifest }: Pick<Envelope, 'digest' | 'manifest'>): Image {
+  const { name, description, fileSystem, runtime, packages } = manifest;
   return Object.freeze({
-    name: artefact.name.slice(IMAGE_PREFIX.length),
-    path: artefact.path,
-    digest: artefact.digest,
-    bytes: artefact.bytes,
+    name,
+    path: catalogue.blobs.path(fileSystem.digest),
+    digest: fileSystem.digest,
+    bytes: fileSystem.bytes,
     description,
     runtime,
-    packages,
+    packages: packages.map((it) => `${it.name}=${it.version}`),
+    manifest,
+    manifestDigest: digest,
   });
-}
-
-function isRuntime(value: unknown): value is Runtime | null {
-  if (value === null) return true;
-  return typeof value === 'object' && 'argv' in value && 'env' in value && isTexts(value.argv) && isTexts(value.env);
-}
-
-function isTexts(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((item) => typeof item === 'string');
 }

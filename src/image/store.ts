@@ -8,11 +8,11 @@
  * A blob is trusted while it is the very file that was stored (inode, size, mtime); otherwise its digest decides. That
  * catches damage, not an attacker who owns the store: whoever can write here can write the records as well.
  */
-import { createHash } from 'node:crypto';
-import { chmod, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { limits } from '../core/limits.ts';
+import { openBlobs } from './blobs.ts';
+import { digestFile, fingerprint, listOrNone, makeFolder, withFile, writeDurably } from './files.ts';
 
 export type Meta = { readonly [name: string]: unknown };
 
@@ -30,15 +30,9 @@ export interface Artefact {
   readonly meta: Meta;
 }
 
-/** What changes when a file is replaced or written to. As text: JSON has no 64-bit integers. */
-interface Fingerprint {
-  readonly inode: string;
-  readonly mtimeNanos: string;
-}
-
 interface Record extends Omit<Artefact, 'path'> {
   readonly artefactVersion: 1;
-  readonly file: Fingerprint;
+  readonly file: { readonly inode: string; readonly mtimeNanos: string };
 }
 
 interface NewArtefact {
@@ -63,18 +57,14 @@ export interface Store {
   trusted(artefact: Artefact): Promise<boolean>;
   /** Makes the file at the blob's place the trusted one: after `intact` has read all of it. */
   trust(artefact: Artefact): Promise<void>;
-  /** Removes blobs that no artefact names; resolves to the bytes freed. */
-  prune(): Promise<number>;
+  /** Digests that artefacts name; undefined when a record is unreadable: it may name any blob. */
+  referenced(): Promise<ReadonlySet<string> | undefined>;
 }
 
 /** Store below an absolute path; nothing is created before the first `put`. */
 export function openStore(home: string): Store {
   const records = join(home, 'artefacts');
-  const blobs = join(home, 'store', 'sha256');
-  const blobPath = (digest: string): string => {
-    const hex = digest.slice('sha256:'.length);
-    return join(blobs, hex.slice(0, 2), hex);
-  };
+  const blobs = openBlobs(home);
   const recordPath = (name: string): string => join(records, `${name}.json`);
 
   async function names(): Promise<string[]> {
@@ -86,19 +76,19 @@ export function openStore(home: string): Store {
     const record = await readRecord(recordPath(name), name);
     if (record === undefined) return undefined;
     const { artefactVersion: _version, file: _file, ...artefact } = record;
-    return { ...artefact, path: blobPath(record.digest) };
+    return { ...artefact, path: blobs.path(record.digest) };
   }
 
   async function writeRecord(artefact: Artefact): Promise<void> {
     const { path, ...fields } = artefact;
-    const record: Record = { artefactVersion: 1, ...fields, file: await fingerprint(path) };
+    const record: Record = { artefactVersion: 1, ...fields, file: await written(path) };
     await writeDurably(recordPath(artefact.name), `${JSON.stringify(record, null, 2)}\n`);
   }
 
   async function trusted(artefact: Artefact): Promise<boolean> {
     const record = await readRecord(recordPath(artefact.name), artefact.name);
     if (record === undefined || record.digest !== artefact.digest) return false;
-    const now = await fingerprint(artefact.path);
+    const now = await written(artefact.path);
     return record.file.inode === now.inode && record.file.mtimeNanos === now.mtimeNanos;
   }
 
@@ -113,55 +103,29 @@ export function openStore(home: string): Store {
       return (await digestFile(artefact.path)).digest === artefact.digest;
     },
     async put({ file, ...made }) {
-      const { digest, bytes } = await digestFile(file);
-      const path = blobPath(digest);
-      await makeFolder(dirname(path));
-      await chmod(file, 0o444);
-      await withFile(file, (handle) => handle.sync());
-      await rename(file, path);
-      await syncFolder(dirname(path));
+      const { digest, bytes } = await blobs.put(file);
+      const path = blobs.path(digest);
       const artefact: Artefact = { ...made, digest, bytes, path };
       await makeFolder(records);
       await writeRecord(artefact);
       return artefact;
     },
     trust: writeRecord,
-    async prune() {
+    async referenced() {
       const wanted = new Set<string>();
       for (const name of await names()) {
         const artefact = await find(name);
-        // An unreadable record may name any blob: then nothing is known to be unused.
-        if (artefact === undefined) return 0;
-        wanted.add(artefact.path);
+        if (artefact === undefined) return undefined;
+        wanted.add(artefact.digest);
       }
-      let freed = 0;
-      for (const folder of await listOrNone(blobs)) {
-        for (const name of await listOrNone(join(blobs, folder))) {
-          const path = join(blobs, folder, name);
-          if (wanted.has(path)) continue;
-          freed += (await stat(path)).size;
-          await rm(path, { force: true });
-        }
-      }
-      return freed;
+      return wanted;
     },
   };
 }
 
-/** `sha256:` and 64 hex digits of a file of any size, and its size in bytes. */
-export async function digestFile(path: string): Promise<{ readonly digest: string; readonly bytes: number }> {
-  return await withFile(path, async (file) => {
-    const hash = createHash('sha256');
-    const chunk = Buffer.alloc(limits.copyChunkBytes);
-    let bytes = 0;
-    for (;;) {
-      const { bytesRead } = await file.read(chunk, 0, chunk.length, bytes);
-      if (bytesRead === 0) break;
-      hash.update(chunk.subarray(0, bytesRead));
-      bytes += bytesRead;
-    }
-    return { digest: `sha256:${hash.digest('hex')}`, bytes };
-  });
+async function written(path: string): Promise<Record['file']> {
+  const { inode, mtimeNanos } = await fingerprint(path);
+  return { inode, mtimeNanos };
 }
 
 async function readRecord(path: string, name: string): Promise<Record | undefined> {
@@ -193,45 +157,4 @@ function isRecord(value: unknown): value is Record {
 
 function isObject(value: unknown): value is { readonly [name: string]: unknown } {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-async function fingerprint(path: string): Promise<Fingerprint> {
-  const { ino, mtimeNs } = await stat(path, { bigint: true });
-  return { inode: String(ino), mtimeNanos: String(mtimeNs) };
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  const half = `${path}.half`;
-  await rm(half, { force: true });
-  const file = await open(half, 'wx', 0o644);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(half, path);
-  await syncFolder(dirname(path));
-}
-
-/** Clones' VMMs have their own uids: they may pass through these folders and read these files, and no more. */
-async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o755 });
-}
-
-async function listOrNone(path: string): Promise<string[]> {
-  return await readdir(path).catch(() => []);
-}
-
-async function syncFolder(path: string): Promise<void> {
-  await withFile(path, (folder) => folder.sync());
-}
-
-async function withFile<T>(path: string, use: (file: FileHandle) => Promise<T>): Promise<T> {
-  const file = await open(path, 'r');
-  try {
-    return await use(file);
-  } finally {
-    await file.close();
-  }
 }

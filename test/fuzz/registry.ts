@@ -4,12 +4,13 @@
  */
 import type { FuzzTarget } from './target.ts';
 import { canary } from './targets/canary.ts';
+import { envelope } from './targets/envelope.ts';
 import { frame } from './targets/frame.ts';
 import { manifest } from './targets/manifest.ts';
 import { message } from './targets/message.ts';
 import { session } from './targets/session.ts';
 
-export const targets: Readonly<Record<string, FuzzTarget>> = { frame, manifest, message, session };
+export const targets: Readonly<Record<string, FuzzTarget>> = { envelope, frame, manifest, message, session };
 
 /** Not a target: a parser with a bug, which the fuzzer must find. It shows that finding nothing means something. */
 export { canary };

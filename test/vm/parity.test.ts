@@ -87,8 +87,7 @@ for (const [name, open] of Object.entries(subjects)) {
     test('a template boots, is prepared, saved, and says what it is made of', async () => {
       await inFolder(async (folder) => {
         const spec = await subject.spec(folder);
-        const { scratchBytes } = profile.limits;
-        const prepare = { ...subject.runtime, uid: workloadId, gid: workloadId, scratchBytes };
+        const prepare = { ...subject.runtime, uid: workloadId, gid: workloadId, scratchBytes: profile.limits.scratchBytes };
         let warm: boolean | undefined;
         const state = await subject.vmm.buildTemplate(spec, async (transport) => {
           warm = (await prepareTemplate({ transport, clock, prepare })).warm;
@@ -149,8 +148,7 @@ for (const [name, open] of Object.entries(subjects)) {
         const session = await configured(machine);
         const execution = session.execute({ stdin: Buffer.from('{}'), wallMillis: 60_000 });
         const killed = machine.kill();
-        const died = (thrown: unknown): boolean => thrown instanceof MayflyError && thrown.code === 'E_GUEST_DIED';
-        await assert.rejects(execution, died);
+        await assert.rejects(execution, (thrown: unknown) => thrown instanceof MayflyError && thrown.code === 'E_GUEST_DIED');
         await killed;
       });
     });

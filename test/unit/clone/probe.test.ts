@@ -27,8 +27,7 @@ interface Fake {
   readonly mode?: number;
 }
 
-function install(fake: Fake = {}): string {
-  const { folder = folders[1] ?? '', version = '7.2.22', help = 'share=<bool>', mode = 0o755 } = fake;
+function install({ folder = folders[1] ?? '', version = '7.2.22', help = 'share=<bool>', mode = 0o755 }: Fake = {}): string {
   const path = join(folder, 'qemu-system-x86_64');
   writeFileSync(path, `#!/bin/sh
 echo asked >> '${home}/asked'

@@ -21,12 +21,15 @@ test('what is written is what is read, under one digest', () => {
   assert.equal(manifestDigest(bytes), digestOf(bytes));
   const turned = Object.fromEntries(Object.entries(manifest).reverse()) as unknown as ImageManifest;
   assert.deepEqual(encodeManifest(turned), bytes, 'the order of keys has no meaning');
+  const command = { entrypoint: [], cmd: ['/bin/sh', '-c', 'cat'], env: ['PATH=/bin'] };
+  const started = sampleManifest({ command });
+  assert.deepEqual(parseManifest(encodeManifest(started)), started);
   const bare = sampleManifest({ runtime: null, packages: [], serves: { contentTypes: [], eventTypes: [] } });
   assert.deepEqual(parseManifest(encodeManifest(bare)), bare);
 });
 
 test('the digest of a manifest is pinned: another format is another version', () => {
-  const pinned = 'sha256:5aea2d3021d1d53fec5b2e2a415440e0f4e54fb95d664a8335b311814b4b7bb1';
+  const pinned = 'sha256:7e5c6df86c998203009e2d064795e73d2a6720e649bd941294321998cfa8b54b';
   assert.equal(manifestDigest(encodeManifest(sampleManifest())), pinned);
 });
 
@@ -64,6 +67,8 @@ test('values outside their bounds or forms are named', () => {
     [/argv/, { runtime: { argv: [], env: [] } }],
     [/argv/, { runtime: { argv: ['node'], env: [] } }],
     [/env/, { runtime: { ...runtime, env: ['no equals sign'] } }],
+    [/command/, { command: { entrypoint: [], cmd: [], env: [] } }],
+    [/command/, { command: { entrypoint: ['sh'], cmd: ['/x'], env: [] } }],
     [/contentTypes/, { serves: { contentTypes: ['*/*'], eventTypes: [] } }],
     [/eventTypes/, { serves: { contentTypes: [], eventTypes: ['a*b'] } }],
     [/seccomp/, { policy: { seccomp: 'Un confined', appArmor: 'compute' } }],

@@ -10,6 +10,7 @@ export function sampleManifest(different: Partial<ImageManifest> = {}): ImageMan
     classes: ['compute', 'web'],
     variant: 'standard',
     runtime: { argv: ['/usr/bin/node', '/usr/lib/mayfly/shim.mjs'], env: ['HOME=/tmp'] },
+    command: null,
     serves: { contentTypes: ['application/json', 'image/*'], eventTypes: ['mayfly.run', 'org.example.*'] },
     policy: { seccomp: 'compute', appArmor: 'compute' },
     kernel: { minimum: '6.1' },

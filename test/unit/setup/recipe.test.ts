@@ -9,7 +9,8 @@ const root = join(import.meta.dirname, '../../..');
 
 const recipe = {
   name: 'x', description: 'X', packages: ['libc6'], without: [], exclude: [], add: [], shim: null,
-  runtime: { argv: ['/usr/bin/x'], env: [] },
+  runtime: { argv: ['/usr/bin/x'], env: [] }, classes: ['compute'], variant: 'standard',
+  serves: { contentTypes: [], eventTypes: [] }, policy: { seccomp: 'compute', appArmor: 'compute' },
 };
 
 test('the recipes of the checkout can be read, and the shims that they name are there', async () => {

@@ -1,0 +1,111 @@
+/** `mayfly image …`: commands, options, help and examples of the repository. What they do is in image.ts. */
+import type { Command } from 'commander';
+import type { Io } from './io.ts';
+
+export function addImageCommands(program: Command, io: Io, exit: (code: number) => void): void {
+  const load = (): Promise<typeof import('./image.ts')> => import('./image.ts');
+  const group = program
+    .command('image')
+    .description('the repository of base images: list, tag, sign, move, clean up')
+    .addHelpText('after', `
+An image is named by NAME (its tag latest), NAME:TAG or the digest of its manifest.
+
+Examples:
+  mayfly image list
+  mayfly image export node /mnt/stick/node
+  mayfly image import /mnt/stick/node --tag node:stick
+`);
+
+  group
+    .command('list')
+    .description('images with their tags, and who has signed them')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image list', 'mayfly image list --json | jq -r .images[].digest'))
+    .action(async (options) => exit(await (await load()).list(io, options)));
+  group
+    .command('show')
+    .description('the manifest of an image: what it is for, what is in it, who has signed it')
+    .argument('<image>')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image show node', 'mayfly image show node --json | jq .manifest.packages'))
+    .action(async (image: string, options) => exit(await (await load()).show(io, image, options)));
+  group
+    .command('verify')
+    .description('read images completely and check every digest and signature')
+    .argument('[image]', 'all when absent')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image verify', 'mayfly image verify node:stable'))
+    .action(async (image: string | undefined, options) => exit(await (await load()).verify(io, image, options)));
+  group
+    .command('tag')
+    .description('give an image another name, or move a name to it')
+    .argument('<image>')
+    .argument('<tag>', 'NAME:TAG')
+    .option('--allow-downgrade', 'also when the tag names a newer image')
+    .option('--allow-unsigned', 'also when no trusted key has signed the image')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image tag node node:stable', 'mayfly image tag sha256:… node:latest'))
+    .action(async (image: string, tag: string, options) => exit(await (await load()).tag(io, image, tag, options)));
+  group
+    .command('untag')
+    .description('take a name away; the image stays until it is collected')
+    .argument('<tag>', 'NAME:TAG')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image untag node:stable'))
+    .action(async (tag: string, options) => exit(await (await load()).untag(io, tag, options)));
+  group
+    .command('remove')
+    .description('remove an image and all its tags; `gc` frees the space')
+    .argument('<image>')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image remove node:stick'))
+    .action(async (image: string, options) => exit(await (await load()).remove(io, image, options)));
+  group
+    .command('gc')
+    .description('free the space of what no tag, template or set-up needs')
+    .option('--dry-run', 'only say what would go')
+    .option('--all', 'also what is younger than an hour; only while nothing is being imported or run')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image gc --dry-run', 'mayfly image gc --all'))
+    .action(async (options) => exit(await (await load()).collect(io, options)));
+  group
+    .command('export')
+    .description('write an image, with its signatures, as an OCI image layout')
+    .argument('<image>')
+    .argument('<folder>', 'a new folder')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image export node ./node-image'))
+    .action(async (image: string, folder: string, options) => {
+      exit(await (await load()).exportImage(io, image, folder, options));
+    });
+  group
+    .command('import')
+    .description('take over an image that `mayfly image export` has written')
+    .argument('<folder>')
+    .option('--tag <tag>', 'name it NAME:TAG (default: its own name, latest)')
+    .option('--allow-unsigned', 'also when no trusted key has signed it')
+    .option('--allow-downgrade', 'also when the tag names a newer image')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image import ./node-image', 'mayfly image import ./node-image --tag node:vendor'))
+    .action(async (folder: string, options) => exit(await (await load()).importImage(io, folder, options)));
+  group
+    .command('sign')
+    .description('sign an image with this machine\'s key: you vouch for it')
+    .argument('<image>')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image sign sha256:…'))
+    .action(async (image: string, options) => exit(await (await load()).sign(io, image, options)));
+  group
+    .command('trust')
+    .description('list the keys whose images run here, trust another one, or print this machine\'s')
+    .argument('[file]', 'public Ed25519 key in PEM, to be trusted from now on')
+    .option('--remove <key>', 'trust this key (sha256:…) no longer')
+    .option('--own', 'print this machine\'s public key, for others to trust')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image trust', 'mayfly image trust vendor.pem', 'mayfly image trust --own > us.pem'))
+    .action(async (file: string | undefined, options) => exit(await (await load()).trust(io, file, options)));
+}
+
+function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}\n`).join('')}`;
+}
