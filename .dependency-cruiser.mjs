@@ -2,9 +2,9 @@
  * The seams of the architecture, enforced (docs/ARCHITECTURE.md). Stages know `core` and each other's types; only the
  * pipeline and the composition root know all of them; what is behind a contract is reached through the contract.
  *
- * Several rules hang on whether an import is `import type`. dependency-cruiser learns that from TypeScript's compiler API
- * only: its swc parser calls every import a value. TypeScript 7 has no such API, hence the package `typescript` is 6 and
- * what checks types is `typescript-native`. test/unit/seams.test.ts plants a violation of every rule.
+ * Several rules hang on whether an import is `import type`. dependency-cruiser learns that from TypeScript's compiler
+ * API only: its swc parser calls every import a value. TypeScript 7 has no such API, hence the package `typescript` is
+ * 6 and what checks types is `typescript-native`. test/unit/seams.test.ts plants a violation of every rule.
  */
 const stages = 'event|profile|image|clone|bridge|validate|release|evidence|journal';
 const doors = '^src/(bridge/session|clone/clone|journal/journal|profile/facts)\\.ts$';
@@ -67,7 +67,7 @@ export default {
     {
       name: 'cli-holds-no-logic',
       severity: 'error',
-      comment: 'The command line talks to app.ts; it packs the function, reads its environment and a verdict, and else types.',
+      comment: 'The command line talks to app.ts; it packs a function, reads its environment and a verdict.',
       from: { path: '^src/cli/' },
       to: {
         path: `^src/(${stages})/`,

@@ -1,6 +1,6 @@
 /**
- * The door to every command: `npm run demo` and `npm test` must work as the only command in a fresh clone, where there is
- * neither node_modules nor a Node that runs TypeScript. So this file is plain JavaScript for any Node since 18: it
+ * The door to every command: `npm run demo` and `npm test` must work as the only command in a fresh clone, where there
+ * is neither node_modules nor a Node that runs TypeScript. So this file is plain JavaScript for any Node since 18: it
  * installs the npm packages when they are missing or out of date, then runs the task with the Node 24 among them.
  *
  *   node scripts/bootstrap.mjs TASK [ARGUMENT…]
@@ -47,12 +47,13 @@ function installPackages() {
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   if (npm.status !== 0) {
-    console.error(`mayfly: npm packages could not be installed${npm.error === undefined ? '' : ` (${npm.error.message})`}.`);
+    const reason = npm.error === undefined ? '' : ` (${npm.error.message})`;
+    console.error(`mayfly: npm packages could not be installed${reason}.`);
     console.error('        Remedy: check that npm reaches its registry, then run the command again.');
     process.exit(3);
   }
   if (!existsSync(node)) {
-    console.error('mayfly: the npm package `node` came without its program: npm was kept from running install scripts.');
+    console.error('mayfly: the npm package `node` has no program: npm was kept from running install scripts.');
     console.error('        Remedy: allow the script of this one package, `npm rebuild node --ignore-scripts=false`.');
     process.exit(3);
   }
@@ -69,8 +70,8 @@ async function run(command) {
     NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(root, 'node_modules', '.cache', 'compiled'),
   };
   const child = spawn(node, command, { cwd: root, stdio: 'inherit', env });
-  // Outlives the child in any case, so that the prompt does not come back while it cleans up. A terminal sends Ctrl-C to
-  // both of them; other signals, and all of them without a terminal, come only here and are passed on.
+  // Outlives the child in any case, so that the prompt does not come back while it cleans up. A terminal sends Ctrl-C
+  // to both of them; other signals, and all of them without a terminal, come only here and are passed on.
   const passOn = (signal) => {
     if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
   };

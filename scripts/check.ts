@@ -1,4 +1,7 @@
-/** `npm run check`: what a commit must pass, in under a minute and without a VM: types, lint, seams, tidiness, unit tests. */
+/**
+ * `npm run check`: what a commit must pass, in under a minute and without a VM: types, lint, seams, tidiness, unit
+ * tests.
+ */
 import { conclude, families, runFamily, runStaticChecks } from './steps.ts';
 import type { Tally } from './steps.ts';
 

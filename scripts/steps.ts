@@ -25,7 +25,9 @@ const staticChecks: readonly StaticCheck[] = [
   { name: 'lint', command: ['node_modules/@biomejs/biome/bin/biome', 'lint', '--error-on-warnings', '.'] },
   {
     name: 'seams',
-    command: ['node_modules/dependency-cruiser/bin/dependency-cruise.mjs', 'src', '--config', '.dependency-cruiser.mjs'],
+    command: [
+      'node_modules/dependency-cruiser/bin/dependency-cruise.mjs', 'src', '--config', '.dependency-cruiser.mjs',
+    ],
   },
   { name: 'unused', command: ['node_modules/knip/bin/knip.js', '--no-progress'] },
 ];
@@ -118,9 +120,12 @@ export function conclude(tally: Tally): number {
 
 function capture(program: string, args: readonly string[]): Promise<{ status: number; output: string }> {
   if (!existsSync(join(root, args[0] ?? ''))) return Promise.resolve({ status: 1, output: `${args[0]} is missing` });
-  const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+  const env = { ...process.env, NO_COLOR: '1' };
+  const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+  }
   return new Promise((settle) => child.once('close', (status) => settle({ status: status ?? 1, output })));
 }
 

@@ -1,9 +1,10 @@
 /**
- * Mayfly as its command line uses it: the machine's repository, engine and templates, found and opened when first needed,
- * and `run`, which sends one event on its journey. main.ts gives it the real clock, randomness, disk and processes.
+ * Mayfly as its command line uses it: the machine's repository, engine and templates, found and opened when first
+ * needed, and `run`, which sends one event on its journey. main.ts gives it the real clock, randomness, disk and
+ * processes.
  *
- * Each of its methods loads what it needs: `mayfly version` has no use for the engine, nor `mayfly images` for QEMU, and
- * to load them takes longer than to answer.
+ * Each of its methods loads what it needs: `mayfly version` has no use for the engine, nor `mayfly images` for QEMU,
+ * and to load them takes longer than to answer.
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -67,7 +67,8 @@ export function openApt({ cache, asRoot, signal }: AptOptions): Apt {
   return {
     async closure(roots, without, say) {
       say('resolving packages');
-      const others = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map((it) => `--no-${it}`);
+      const kinds = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'];
+      const others = kinds.map((it) => `--no-${it}`);
       const text = await ask(['apt-cache', 'depends', '--recurse', ...others, ...roots], say);
       return closureOf(parseDepends(text), roots, without);
     },
@@ -110,7 +111,8 @@ export async function unpack(
     ['dpkg-deb', '--fsys-tarfile', deb.file],
     [
       'tar', '--extract', '--directory', folder, '--keep-directory-symlink', '--no-same-owner',
-      '--preserve-permissions', '--warning=no-timestamp', '--wildcards', ...exclude.map((pattern) => `--exclude=${pattern}`),
+      '--preserve-permissions', '--warning=no-timestamp', '--wildcards',
+      ...exclude.map((pattern) => `--exclude=${pattern}`),
     ],
     signal,
   );

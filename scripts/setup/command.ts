@@ -11,7 +11,9 @@ export interface CommandOptions {
   readonly cwd?: string;
   /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
-  /** The environment is the caller's, for apt's proxies. Otherwise it is bare: TAR_OPTIONS and the like shape no image. */
+  /**
+   * The environment is the caller's, for apt's proxies. Otherwise it is bare: TAR_OPTIONS and the like shape no image.
+   */
   readonly inherit?: boolean;
   /** Ends the program with SIGTERM. */
   readonly signal?: AbortSignal;

@@ -1,6 +1,6 @@
 /**
- * The judgements of `mayfly doctor`: from what was found on the machine to ok, warn or fail, each with its remedy. Pure,
- * so that a machine of any kind can be described in a test.
+ * The judgements of `mayfly doctor`: from what was found on the machine to ok, warn or fail, each with its remedy.
+ * Pure, so that a machine of any kind can be described in a test.
  */
 
 export type Level = 'ok' | 'warn' | 'fail';
@@ -53,6 +53,8 @@ export function judge(facts: MachineFacts): Check[] {
   const check = (name: string, level: Level, found: string, remedy = ''): Check => ({ name, level, found, remedy });
   const major = Number(facts.node.split('.')[0]);
   const gibibytes = (bytes: number): string => `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
+  const free = `${gibibytes(facts.freeBytes)} free in ${facts.homeFolder === undefined ? '/' : facts.home}`;
+  const ended = facts.endedRuns.length > 0 ? `ended and sealed: ${facts.endedRuns.join(', ')}` : 'none';
   return [
     major >= 24 ? check('node', 'ok', facts.node) : check('node', 'fail', facts.node, 'Use Node 24 or newer.'),
     facts.qemu === undefined
@@ -96,13 +98,13 @@ export function judge(facts: MachineFacts): Check[] {
       ? check('cpu', 'warn', `vulnerable: ${facts.vulnerable.join(', ')}`, 'Update microcode and kernel.')
       : check('cpu', 'ok', 'no weakness that the kernel calls vulnerable'),
     facts.freeBytes < facts.freeBytesNeeded
-      ? check('disk', 'fail', `${gibibytes(facts.freeBytes)} free in ${facts.homeFolder === undefined ? '/' : facts.home}`,
-          `Free ${gibibytes(facts.freeBytesNeeded)} or set MAYFLY_HOME.`)
-      : check('disk', 'ok', `${gibibytes(facts.freeBytes)} free in ${facts.homeFolder === undefined ? '/' : facts.home}`),
+      ? check('disk', 'fail', free, `Free ${gibibytes(facts.freeBytesNeeded)} or set MAYFLY_HOME.`)
+      : check('disk', 'ok', free),
     homeFolder(facts),
     facts.staleRuns.length > 0
-      ? check('abandoned runs', 'warn', facts.staleRuns.join('; '), 'Look at the folders named; the next run tries again.')
-      : check('abandoned runs', 'ok', facts.endedRuns.length > 0 ? `ended and sealed: ${facts.endedRuns.join(', ')}` : 'none'),
+      ? check('abandoned runs', 'warn', facts.staleRuns.join('; '),
+          'Look at the folders named; the next run tries again.')
+      : check('abandoned runs', 'ok', ended),
   ];
 }
 

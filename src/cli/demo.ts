@@ -15,18 +15,25 @@ import { formatProblem, formatSummary, formatTimeline, tcgWarning } from './repo
 /** What examples/hello answers. */
 interface Hello {
   readonly greeting: string;
-  readonly vm: { readonly usedBefore: boolean; readonly machineId: string; readonly random: number; readonly uuid: string };
+  readonly vm: {
+    readonly usedBefore: boolean;
+    readonly machineId: string;
+    readonly random: number;
+    readonly uuid: string;
+  };
 }
 
 const SHOWN_FACTS = [
-  'uid=', 'no_new_privs=', 'cap.effective=', 'cgroup.memory.max=', 'cgroup.pids.max=', 'mount./function=', 'net.interfaces=',
+  'uid=', 'no_new_privs=', 'cap.effective=', 'cgroup.memory.max=', 'cgroup.pids.max=',
+  'mount./function=', 'net.interfaces=',
 ];
 
 export async function demo(io: Io, examples: string): Promise<number> {
   const colours = paint(io.colour);
   const app = await io.openApp();
   const evidence = join(app.home, 'evidence', EVIDENCE_FILE);
-  io.err(`\n${colours.bold('Mayfly gives every event its own virtual machine.')} Two events, examples/hello/handler.mjs:\n\n`);
+  const promise = colours.bold('Mayfly gives every event its own virtual machine.');
+  io.err(`\n${promise} Two events, examples/hello/handler.mjs:\n\n`);
   const { accelerator } = await app.engine('auto');
   if (accelerator.isolation === 'tcg') io.err(`   ${colours.yellow(tcgWarning(accelerator))}\n`);
   const first = await runHello(io, app, examples, colours);
@@ -35,7 +42,9 @@ export async function demo(io: Io, examples: string): Promise<number> {
   io.err(`${formatTimeline(first.timeline, colours)}\n`);
   io.err('   Before the event was delivered the clone had to prove what is in force inside it, such as\n');
   const facts = (first.proof?.facts ?? []).filter((fact) => SHOWN_FACTS.some((prefix) => fact.startsWith(prefix)));
-  for (let at = 0; at < facts.length; at += 2) io.err(colours.dim(`     ${facts.slice(at, at + 2).map(column).join('')}\n`));
+  for (let at = 0; at < facts.length; at += 2) {
+    io.err(colours.dim(`     ${facts.slice(at, at + 2).map(column).join('')}\n`));
+  }
   io.err(formatSummary(first, colours));
 
   io.err(`\n${colours.bold('2')}  got another clone of the same template:\n\n`);

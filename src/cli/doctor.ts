@@ -1,4 +1,6 @@
-/** `mayfly doctor`: looks at the machine and says what it means (checks.ts). Changes nothing but caches and dead runs. */
+/**
+ * `mayfly doctor`: looks at the machine and says what it means (checks.ts). Changes nothing but caches and dead runs.
+ */
 import { access, constants, readdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { App } from '../app.ts';
@@ -94,7 +96,8 @@ async function text(path: string): Promise<string> {
 async function missing(programs: readonly string[]): Promise<string[]> {
   const found = await Promise.all(
     programs.map(async (program) => {
-      const places = ['/usr/bin', '/bin', '/usr/sbin', '/sbin'].map((folder) => access(join(folder, program), constants.X_OK));
+      const folders = ['/usr/bin', '/bin', '/usr/sbin', '/sbin'];
+      const places = folders.map((folder) => access(join(folder, program), constants.X_OK));
       return await Promise.any(places).then(() => true, () => false);
     }),
   );

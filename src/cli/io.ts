@@ -36,6 +36,7 @@ export function paint(colour: boolean): Paint {
   const wrap = (open: number, close: number) => (text: string): string =>
     colour ? `\u001b[${open}m${text}\u001b[${close}m` : text;
   return {
-    bold: wrap(1, 22), dim: wrap(2, 22), red: wrap(31, 39), green: wrap(32, 39), yellow: wrap(33, 39), cyan: wrap(36, 39),
+    bold: wrap(1, 22), dim: wrap(2, 22),
+    red: wrap(31, 39), green: wrap(32, 39), yellow: wrap(33, 39), cyan: wrap(36, 39),
   };
 }

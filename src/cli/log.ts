@@ -1,6 +1,6 @@
 /**
- * The customer's log on its way to a terminal. It is hostile: escape sequences can retitle, recolour and rewrite what an
- * operator sees, so a terminal gets text without them; a file or a pipe gets the bytes as they are.
+ * The customer's log on its way to a terminal. It is hostile: escape sequences can retitle, recolour and rewrite what
+ * an operator sees, so a terminal gets text without them; a file or a pipe gets the bytes as they are.
  */
 import { StringDecoder } from 'node:string_decoder';
 import { printableText } from '../core/json.ts';

@@ -1,4 +1,6 @@
-/** The command line: commands, options, help and examples. What a command does is in its own file, loaded when called. */
+/**
+ * The command line: commands, options, help and examples. What a command does is in its own file, loaded when called.
+ */
 import { Command, CommanderError, Option } from 'commander';
 import { asMayflyError, errorTable, exitCodes, MayflyError } from '../core/errors.ts';
 import { addImageCommands } from './image-commands.ts';

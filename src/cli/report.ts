@@ -9,13 +9,17 @@ import type { FailedVerdict } from '../validate/verdict.ts';
 import type { Paint } from './io.ts';
 import { formatBytes, formatMillis } from './units.ts';
 
-export type Problem = Pick<MayflyError, 'code' | 'message' | 'remedy' | 'blame'> & { readonly detail?: string | undefined };
+export type Problem = Pick<MayflyError, 'code' | 'message' | 'remedy' | 'blame'> & {
+  readonly detail?: string | undefined;
+};
 
 /** The code with its title, what happened, its detail, and what to do. */
 export function formatProblem(problem: Problem, paint: Paint): string {
   const { code, message, remedy, detail } = problem;
   const lines = [`${paint.red(paint.bold('error'))} ${paint.bold(code)}: ${errorTable[code].title}`, `  ${message}`];
-  if (detail !== undefined && detail !== '') lines.push('', ...detail.split('\n').map((line) => `  ${paint.dim(line)}`), '');
+  if (detail !== undefined && detail !== '') {
+    lines.push('', ...detail.split('\n').map((line) => `  ${paint.dim(line)}`), '');
+  }
   lines.push(`  ${paint.cyan('remedy')} ${remedy}`);
   return `${lines.join('\n')}\n`;
 }
@@ -52,9 +56,12 @@ export function formatSummary(outcome: Outcome, paint: Paint): string {
     const cpu = formatMillis(usage.cpuMicros / 1000);
     lines.push(`  used           ${cpu} CPU, ${formatBytes(usage.memoryPeakBytes)} peak memory`);
   }
-  const released = release.verified ? paint.green('verified: nothing left') : paint.red(`left: ${release.left.join(', ')}`);
+  const left = `left: ${release.left.join(', ')}`;
+  const released = release.verified ? paint.green('verified: nothing left') : paint.red(left);
   lines.push(`  released       ${released}`);
-  if (evidence !== undefined) lines.push(`  evidence       record ${evidence.record.sequence}, ${evidence.hash.slice(0, 23)}…`);
+  if (evidence !== undefined) {
+    lines.push(`  evidence       record ${evidence.record.sequence}, ${evidence.hash.slice(0, 23)}…`);
+  }
   return `${lines.join('\n')}\n`;
 }
 
@@ -81,7 +88,8 @@ export function jsonOutcome(outcome: Outcome, { engine, raw }: JsonOptions): str
   };
   const text = JSON.stringify(answer);
   if (output === undefined || raw) return text;
-  // Verbatim: parsed and printed again, numbers beyond a double's precision would change. One line: JSON needs no breaks.
+  // Verbatim: parsed and printed again, numbers beyond a double's precision would change. One line: JSON needs no
+  // breaks.
   return `${text.slice(0, -1)},"output":${output.toString('utf8').replace(/[\r\n]/g, ' ')}}`;
 }
 

@@ -63,7 +63,9 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
       }
     },
     progress: (what) => io.err(colours.dim(`mayfly: ${what} …\n`)),
-    retry: ({ failure }) => io.err(`mayfly: the clone was given up before delivery (${failure?.message}), trying another\n`),
+    retry: ({ failure }) => {
+      io.err(`mayfly: the clone was given up before delivery (${failure?.message}), trying another\n`);
+    },
     stdout: logTo(io),
     stderr: logTo(io),
   });
@@ -125,8 +127,8 @@ function limitsOf({ timeout, memory, cpu, pids, scratch }: RunOptions): Requeste
 
 function number(text: string, option: string): number {
   const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value)) throw new MayflyError('E_USAGE', `${option} ${text}: not a number`);
-  return value;
+  if (text.trim() !== '' && Number.isFinite(value)) return value;
+  throw new MayflyError('E_USAGE', `${option} ${text}: not a number`);
 }
 
 interface Chosen {
@@ -138,16 +140,18 @@ async function workloadOf(io: Io, options: RunOptions, args: readonly string[]):
   const { handler, exec, program, code } = options;
   const given = [handler, exec, program].filter((each) => each !== undefined);
   if (given.length !== 1) {
-    throw new MayflyError('E_USAGE', given.length === 0 ? 'nothing to run' : `more than one thing to run: ${given.join(', ')}`, {
-      remedy: 'Give a handler with `--handler`, an executable with `--exec`, or a program of the image with `--program`.',
+    const found = given.length === 0 ? 'nothing to run' : `more than one thing to run: ${given.join(', ')}`;
+    throw new MayflyError('E_USAGE', found, {
+      remedy: 'Give a handler with `--handler`, an executable with `--exec`, or with `--program` one of the image.',
     });
   }
   if (handler !== undefined) return await handlerOf(io, handler, options, args);
   const image = options.image ?? IMAGE_OF_EXECUTABLES;
   const raw = options.raw === true;
   if (program !== undefined) {
-    if (!program.startsWith('/')) throw new MayflyError('E_USAGE', `--program ${program}: must be an absolute path in the image`);
-    if (code !== undefined) throw new MayflyError('E_USAGE', '--program is in the image: --code has nothing to add to it');
+    const absolute = program.startsWith('/');
+    if (!absolute) throw new MayflyError('E_USAGE', `--program ${program}: must be an absolute path in the image`);
+    if (code !== undefined) throw new MayflyError('E_USAGE', '--program is in the image: --code has nothing to add');
     return { image, workload: { kind: 'executable', argv: [program, ...args], raw, entries: [] } };
   }
   const file = exec ?? '';
@@ -174,17 +178,21 @@ async function handlerOf(io: Io, handler: string, options: RunOptions, args: rea
 /** A folder that is shipped because of what stands in it may hold more than its owner had in mind. */
 function tellShipped(io: Io, { root, entries, bytes }: PackedFunction): void {
   if (root === undefined) return;
-  io.err(paint(io.colour).dim(`mayfly: shipping ${root}: ${entries.length} files and folders, ${formatBytes(bytes)}\n`));
+  const what = `${entries.length} files and folders, ${formatBytes(bytes)}`;
+  io.err(paint(io.colour).dim(`mayfly: shipping ${root}: ${what}\n`));
 }
 
 async function requireExecutable(path: string): Promise<void> {
   await access(path, constants.X_OK).catch((cause: unknown) => {
-    throw new MayflyError('E_HANDLER_MISSING', `${path} is not executable`, { cause, remedy: `Run \`chmod +x ${path}\`.` });
+    const remedy = `Run \`chmod +x ${path}\`.`;
+    throw new MayflyError('E_HANDLER_MISSING', `${path} is not executable`, { cause, remedy });
   });
 }
 
 async function eventOf(io: Io, { event, data }: RunOptions): Promise<Buffer> {
-  if (event !== undefined && data !== undefined) throw new MayflyError('E_USAGE', '--event and --data exclude each other');
+  if (event !== undefined && data !== undefined) {
+    throw new MayflyError('E_USAGE', '--event and --data exclude each other');
+  }
   if (data !== undefined) return Buffer.from(data);
   if (event === undefined) return Buffer.from('{}');
   // One byte over the limit is enough to be refused by the stage that knows it.

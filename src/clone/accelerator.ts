@@ -1,8 +1,9 @@
 /**
  * Which accelerator works here, found out by booting a real guest with it, never by the presence of /dev/kvm: on some
- * machines that device opens, creates VMs, and no guest ever boots (DESIGN.md). The verdict of a trial is cached for one
- * boot of the host, one kernel, one QEMU and one device, since any of them can change it. What costs nothing to find out
- * again (the device is missing, or not ours to open) and what says nothing about the accelerator (a full disk) is not.
+ * machines that device opens, creates VMs, and no guest ever boots (DESIGN.md). The verdict of a trial is cached for
+ * one boot of the host, one kernel, one QEMU and one device, since any of them can change it. What costs nothing to
+ * find out again (the device is missing, or not ours to open) and what says nothing about the accelerator (a full
+ * disk) is not.
  */
 import { access, constants, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Which QEMU is on this machine and what it can do. Features are probed, never derived from a version number; the answer
- * is cached for the binary's exact file, since asking costs two process starts.
+ * Which QEMU is on this machine and what it can do. Features are probed, never derived from a version number; the
+ * answer is cached for the binary's exact file, since asking costs two process starts.
  */
 import { execFile } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';

@@ -3,10 +3,10 @@
  * state depends on; built when first asked for, found again by key, never written after it was sealed.
  *
  * `MAYFLY_HOME/templates/KEY/` holds `ram`, `state` and `template.json`. The folder is built under another name and
- * renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It is trusted
- * only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared before and after
- * every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and carries its
- * SHA-256.
+ * renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It is
+ * trusted only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared before
+ * and after every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and
+ * carries its SHA-256.
  */
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -274,7 +274,7 @@ function template(
   };
 }
 
-// ---- files ---------------------------------------------------------------------------------------------------------------
+// ---- files --------------------------------------------------------------------------------------------------------
 
 async function fingerprint(path: string): Promise<Fingerprint | undefined> {
   try {

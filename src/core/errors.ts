@@ -7,7 +7,9 @@
  * test/unit/core/errors.test.ts keeps this table and docs/ERRORS.md identical.
  */
 
-/** Who has to act. `caller`: the event, the function or the command line. `operator`: the machine or its configuration. */
+/**
+ * Who has to act. `caller`: the event, the function or the command line. `operator`: the machine or its configuration.
+ */
 export type Blame = 'caller' | 'guest' | 'host' | 'operator';
 
 /** Where in the journey of an event it happened; `setup` is everything before there is an event. */
@@ -177,7 +179,7 @@ export const errorTable = Object.freeze({
     title: 'What is in force inside the clone differs from its profile',
     remedy: 'The clone was destroyed before the event reached it; the message names the difference.',
   },
-  // ---- the guest, seen over the bridge: verdicts ---------------------------------------------------------------------
+  // ---- the guest, seen over the bridge: verdicts ------------------------------------------------------------------
   E_GUEST_PROTOCOL: {
     stage: 'bridge', blame: 'guest', retryable: false, exit: exitCodes.violation,
     title: 'The guest sent something that the bridge does not allow',
@@ -229,7 +231,7 @@ export const errorTable = Object.freeze({
     title: 'The result is not valid JSON',
     remedy: 'Return a value that JSON can express; functions, BigInt and cycles cannot.',
   },
-  // ---- release and seal ----------------------------------------------------------------------------------------------
+  // ---- release and seal -------------------------------------------------------------------------------------------
   E_RELEASE_INCOMPLETE: {
     stage: 'release', blame: 'host', retryable: false, exit: exitCodes.internal,
     title: 'Something that a run held is still there after its release',

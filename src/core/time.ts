@@ -17,7 +17,9 @@ export function isoTime(wallNanos: bigint): string {
   return new Date(Number(wallNanos / 1_000_000n)).toISOString();
 }
 
-/** Resolves to the work's value, or rejects with `late()` once `millis` have passed. The timer never outlives the race. */
+/**
+ * Resolves to the work's value, or rejects with `late()` once `millis` have passed. The timer never outlives the race.
+ */
 export async function within<T>(clock: Clock, millis: number, work: Promise<T>, late: () => Error): Promise<T> {
   let cancel = (): void => {};
   const deadline = new Promise<never>((_resolve, reject) => {

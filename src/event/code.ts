@@ -1,7 +1,7 @@
 /**
- * Packs a customer's function for its journey into a clone: read once from the caller's disk, within limits. Only regular
- * files, folders and links that stay inside are shipped, and anything else is refused instead of left out; only the
- * history of version control stays behind. The same files give the same entries in the same order.
+ * Packs a customer's function for its journey into a clone: read once from the caller's disk, within limits. Only
+ * regular files, folders and links that stay inside are shipped, and anything else is refused instead of left out;
+ * only the history of version control stays behind. The same files give the same entries in the same order.
  */
 import { constants } from 'node:fs';
 import { open, lstat, readdir, readlink, stat } from 'node:fs/promises';
@@ -143,7 +143,9 @@ class Packer {
     if (Buffer.byteLength(entry.path) > limits.codePathBytesMax) {
       this.#tooLarge(`a path of more than ${limits.codePathBytesMax} bytes: ${entry.path.slice(0, 80)}…`);
     }
-    if (this.#entries.length >= limits.codeEntriesMax) this.#tooLarge(`more than ${limits.codeEntriesMax} files and folders`);
+    if (this.#entries.length >= limits.codeEntriesMax) {
+      this.#tooLarge(`more than ${limits.codeEntriesMax} files and folders`);
+    }
     this.#entries.push(entry);
   }
 
@@ -159,7 +161,9 @@ async function read<T>(path: string, how: (path: string) => Promise<T>): Promise
   });
 }
 
-/** The whole file, also when it has grown since it was looked at; undefined when there is more of it than `bytesMax`. */
+/**
+ * The whole file, also when it has grown since it was looked at; undefined when there is more of it than `bytesMax`.
+ */
 async function readWhole(file: FileHandle, size: number, bytesMax: number): Promise<Buffer | undefined> {
   let buffer = Buffer.alloc(Math.min(size, bytesMax) + 1);
   let filled = 0;

@@ -208,7 +208,7 @@ function packages(value: unknown): ImagePackage[] {
   return found;
 }
 
-// ---- shapes ------------------------------------------------------------------------------------------------------------
+// ---- shapes -------------------------------------------------------------------------------------------------------
 
 /** Exactly these fields: a misspelt or unknown one would be something that its author believes to be in force. */
 function fields(value: unknown, at: string, names: readonly string[]): { readonly [name: string]: unknown } {

@@ -74,7 +74,7 @@ function unusable(problem: JsonProblem, granted: ProfileLimits, subject: string,
     case 'utf8':
       return withheld('E_OUTPUT_INVALID', `${subject} is not UTF-8 text.`, { remedy });
     case 'duplicate':
-      return withheld('E_OUTPUT_INVALID', `${subject} has the key ${JSON.stringify(problem.key)} twice in one object.`, {
+      return withheld('E_OUTPUT_INVALID', `${subject} has a key twice: ${JSON.stringify(problem.key)}.`, {
         remedy: 'Write every key of an object once.',
       });
     case 'syntax':
@@ -156,7 +156,7 @@ function isMissingModule(name: string, code: string): boolean {
 }
 
 const STRAY_BYTES_REMEDY =
-  'Only the runtime may write to file descriptor 4: find what else in the function does, and print on stdout or stderr.';
+  'Only the runtime may write to file descriptor 4: find what else does, and print on stdout or stderr.';
 const NO_NUMBER_REMEDY = 'Return null or a string in place of NaN and Infinity.';
 const UNSETTLED_REMEDY =
   'Nothing was left that could settle it: look for a promise whose resolve or callback is never called.';

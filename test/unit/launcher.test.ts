@@ -4,7 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync, copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -35,7 +37,8 @@ function bench(t: TestContext): Bench {
     node(path, version) {
       const file = join(folder, path);
       mkdirSync(dirname(file), { recursive: true });
-      const script = ['#!/bin/sh', `if [ "$1" = -p ]; then echo ${version}; exit; fi`, `echo ${path} $$`, `printf '%s\\n' "$@"`];
+      const asked = `if [ "$1" = -p ]; then echo ${version}; exit; fi`;
+      const script = ['#!/bin/sh', asked, `echo ${path} $$`, `printf '%s\\n' "$@"`];
       writeFileSync(file, `${script.join('\n')}\n`);
       chmodSync(file, 0o755);
     },

@@ -1,6 +1,6 @@
 /**
- * Goal: the rules of .dependency-cruiser.mjs forbid what they say; a pattern that matches nothing looks like a clean tree.
- * Method: a small tree with one planted violation of every rule, and imports beside them that are allowed.
+ * Goal: the rules of .dependency-cruiser.mjs forbid what they say; a pattern that matches nothing looks like a clean
+ * tree. Method: a small tree with one planted violation of every rule, and imports beside them that are allowed.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

@@ -12,7 +12,7 @@ import { test } from 'node:test';
 
 const root = join(import.meta.dirname, '../..');
 const LINES_MAX = 400;
-const COLUMNS_MAX = 130;
+const COLUMNS_MAX = 120;
 
 interface Source {
   readonly path: string;
@@ -53,7 +53,8 @@ const rules: readonly Rule[] = [
   },
   {
     name: 'lines fit beside each other',
-    applies: isCode,
+    // The benchmarks still have lines of up to 130.
+    applies: (path) => isCode(path) && !path.startsWith('test/perf/'),
     places: lines(new RegExp(`^.{${COLUMNS_MAX + 1},}$`)),
     planted: { path: 'guest/agent/a.c', text: 'x'.repeat(COLUMNS_MAX + 1) },
   },

@@ -1,6 +1,6 @@
 /**
- * Goal: the command line, as a user meets it, with real VMs: the right output in the right place, a coded error that says
- * what to do for everything that can be wrong, and nothing left behind however it ends. Method: run `bin/mayfly`.
+ * Goal: the command line, as a user meets it, with real VMs: the right output in the right place, a coded error that
+ * says what to do for everything that can be wrong, and nothing left behind however it ends. Method: run `bin/mayfly`.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -112,7 +112,8 @@ test('a shell executable with the event on stdin, the event from mayfly\'s own s
 
 test('--env reaches a warm Node, a warm Python and an executable', async () => {
   const env = ['--env', 'GREETING=hello', '--env', 'TZ=Etc/GMT-5'];
-  const node = await runNode('const early = process.env.GREETING; export default () => [early, process.env.TZ];', ...env);
+  const handler = 'const early = process.env.GREETING; export default () => [early, process.env.TZ];';
+  const node = await runNode(handler, ...env);
   assert.deepEqual([node.code, node.out], [0, '["hello","Etc/GMT-5"]\n'], node.err);
   const code = 'import os\nearly = os.environ["GREETING"]\ndef handler(e, c):\n    return [early, os.environ["TZ"]]\n';
   const python = await mayfly('run', '--handler', await source('env.py', code), ...env);
@@ -167,23 +168,28 @@ test('a syntax error is shown with its file, line and source', async () => {
 });
 
 test('an exception is shown with its stack, in Node and in Python', async () => {
-  const node = await runNode('function inner() { throw new TypeError("broken inside"); }\nexport default async () => inner();');
+  const inner = 'function inner() { throw new TypeError("broken inside"); }';
+  const node = await runNode(`${inner}\nexport default async () => inner();`);
   assertError(node, 1, 'E_FUNCTION_THREW', /TypeError: broken inside/, /at inner .*:1:/);
-  const lines = ['def inner():', '    raise ValueError("broken inside")', 'def handler(event, context):', '    inner()', ''];
+  const lines = [
+    'def inner():', '    raise ValueError("broken inside")', 'def handler(event, context):', '    inner()', '',
+  ];
   const python = await mayfly('run', '--handler', await source('h.py', lines.join('\n')));
   assertError(python, 1, 'E_FUNCTION_THREW', /ValueError: broken inside/, /h\.py", line 2/);
 });
 
 test('results that JSON cannot express', async () => {
   assertError(await runNode('export default () => 10n;'), 1, 'E_OUTPUT_INVALID', /BigInt/);
-  assertError(await runNode('export default () => { const a = {}; a.a = a; return a; };'), 1, 'E_OUTPUT_INVALID', /circular/i);
+  const circle = await runNode('export default () => { const a = {}; a.a = a; return a; };');
+  assertError(circle, 1, 'E_OUTPUT_INVALID', /circular/i);
   const shell = await source('s.sh', '#!/bin/sh\necho not json\n');
   await chmod(shell, 0o755);
   assertError(await mayfly('run', '--exec', shell), 1, 'E_OUTPUT_INVALID');
 });
 
 test('too late, too much memory, too much output, no result: each says so', async () => {
-  assertError(await runNode('export default () => { for (;;); };', '--timeout', '1s'), 1, 'E_FUNCTION_TIMEOUT', /1000 ms/);
+  const endless = await runNode('export default () => { for (;;); };', '--timeout', '1s');
+  assertError(endless, 1, 'E_FUNCTION_TIMEOUT', /1000 ms/);
   const hungry = 'export default () => { const a = []; for (;;) a.push(Buffer.alloc(1e6, 1)); };';
   assertError(await runNode(hungry, '--memory', '128M'), 1, 'E_FUNCTION_MEMORY', /128/);
   assertError(await runNode('export default () => "x".repeat(8e6);'), 1, 'E_OUTPUT_TOO_LARGE');
@@ -205,10 +211,13 @@ test('Ctrl-C at any moment ends with 130, no machine and no run folder', async (
 });
 
 test('kill -9 in the middle of a run leaves no machine, and the next run seals what was left', async () => {
-  const slow = await source('slow.mjs', 'export default () => { console.log("running"); return new Promise(() => {}); };');
+  const code = 'export default () => { console.log("running"); return new Promise(() => {}); };';
+  const slow = await source('slow.mjs', code);
   const child = start(['run', '--handler', slow]);
   const ended = end(child);
-  await new Promise<void>((resolve) => child.stderr?.on('data', (text: string) => text.includes('running') && resolve()));
+  await new Promise<void>((resolve) => {
+    child.stderr?.on('data', (text: string) => text.includes('running') && resolve());
+  });
   const left = await runFolders();
   assert.equal(left.length, 1);
   child.kill('SIGKILL');

@@ -1,6 +1,6 @@
 /**
- * The engine by itself, with real machines. Goal: a clone is its own process in its own jail with exactly the devices and
- * descriptors that the design names, and whatever happens to it, nothing of it stays.
+ * The engine by itself, with real machines. Goal: a clone is its own process in its own jail with exactly the devices
+ * and descriptors that the design names, and whatever happens to it, nothing of it stays.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -55,7 +55,8 @@ test('A1: the machine has exactly the devices of the allow-list', async () => {
   const machine = await clone();
   type Bus = { readonly devices: readonly { readonly id: { readonly device: number; readonly vendor: number } }[] };
   const buses = (await machine.qmp.execute('query-pci')) as unknown as readonly Bus[];
-  const found = buses.flatMap((bus) => bus.devices.map(({ id }) => `${id.vendor.toString(16)}:${id.device.toString(16)}`));
+  const devices = buses.flatMap((bus) => bus.devices);
+  const found = devices.map(({ id }) => `${id.vendor.toString(16)}:${id.device.toString(16)}`);
   const allowed = {
     '8086:29c0': 'q35 host bridge',
     '8086:2918': 'ICH9 LPC bridge',
@@ -70,7 +71,7 @@ test('A1: the machine has exactly the devices of the allow-list', async () => {
   await machine.kill();
 });
 
-test('A2: the VMM has its own uid, no capability, no new privileges, a seccomp filter and only its descriptors', async (t) => {
+test('A2: the VMM has its own uid, no capability, no new privileges, a seccomp filter, only its fds', async (t) => {
   if (!rig.jail.confined) return t.skip('needs root: without it a VMM has no uid of its own');
   const [one, other] = [await clone(), await clone()];
   const status = new Map(
@@ -84,7 +85,9 @@ test('A2: the VMM has its own uid, no capability, no new privileges, a seccomp f
   assert.notEqual([...uids][0], '0');
   assert.deepEqual(new Set(status.get('Gid')?.split('\t')), new Set([String(templateGroup)]));
   assert.equal(status.get('Groups')?.trim(), '');
-  for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.equal(status.get(set), '0000000000000000');
+  for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) {
+    assert.equal(status.get(set), '0000000000000000');
+  }
   assert.equal(status.get('NoNewPrivs'), '1');
   assert.equal(status.get('Seccomp'), '2');
   const otherUid = /^Uid:\t(\d+)/m.exec(await readFile(`/proc/${other.identity.pid}/status`, 'utf8'))?.[1];
@@ -172,7 +175,9 @@ test('a VMM dies with its parent, also at kill -9', async () => {
   `;
   const program = ['--input-type=module-typescript', '-e', script];
   const parent = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'inherit'] });
-  const line = await new Promise<string>((resolve) => parent.stdout.once('data', (data: Buffer) => resolve(String(data))));
+  const line = await new Promise<string>((resolve) => {
+    parent.stdout.once('data', (data: Buffer) => resolve(String(data)));
+  });
   const [pid = '', startTicks = ''] = line.trim().split(' ');
   const identity = { pid: Number(pid), startTicks: BigInt(startTicks) };
   assert.equal(await isAlive(identity), true);

@@ -87,7 +87,8 @@ for (const [name, open] of Object.entries(subjects)) {
     test('a template boots, is prepared, saved, and says what it is made of', async () => {
       await inFolder(async (folder) => {
         const spec = await subject.spec(folder);
-        const prepare = { ...subject.runtime, uid: workloadId, gid: workloadId, scratchBytes: profile.limits.scratchBytes };
+        const { scratchBytes } = profile.limits;
+        const prepare = { ...subject.runtime, uid: workloadId, gid: workloadId, scratchBytes };
         let warm: boolean | undefined;
         const state = await subject.vmm.buildTemplate(spec, async (transport) => {
           warm = (await prepareTemplate({ transport, clock, prepare })).warm;
@@ -148,7 +149,8 @@ for (const [name, open] of Object.entries(subjects)) {
         const session = await configured(machine);
         const execution = session.execute({ stdin: Buffer.from('{}'), wallMillis: 60_000 });
         const killed = machine.kill();
-        await assert.rejects(execution, (thrown: unknown) => thrown instanceof MayflyError && thrown.code === 'E_GUEST_DIED');
+        const died = (thrown: unknown): boolean => thrown instanceof MayflyError && thrown.code === 'E_GUEST_DIED';
+        await assert.rejects(execution, died);
         await killed;
       });
     });

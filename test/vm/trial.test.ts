@@ -1,7 +1,7 @@
 /**
  * The trial boot that decides about KVM, exercised for real: the very code, with software emulation, since a machine
- * without working KVM must find that out just as surely. Goal: it boots the guest until its agent is ready, leaves nothing,
- * and ends with a coded verdict when there is too little time.
+ * without working KVM must find that out just as surely. Goal: it boots the guest until its agent is ready, leaves
+ * nothing, and ends with a coded verdict when there is too little time.
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -50,7 +50,7 @@ test('a guest that boots until its agent is ready: verdict kept, folder gone', a
   });
 });
 
-test('a guest that needs longer than it may: TCG with the reason, E_ACCELERATOR where KVM is demanded, folder gone', async () => {
+test('a guest that needs longer than it may: TCG and why, E_ACCELERATOR for a demand of KVM, folder gone', async () => {
   await inFolder(async (home) => {
     const verdict = await choose(home, 'auto', 100);
     assert.equal(verdict.isolation, 'tcg');

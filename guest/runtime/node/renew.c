@@ -3,9 +3,9 @@
  *
  * Clones of one template start with the same generator state, and OpenSSL reseeds it only on fork, after many requests
  * or after minutes: two clones would issue the same keys. Each generator is reseeded from the operating system (which
- * the agent has reseeded from the host) and mixes in fresh bytes of ours. Those of other threads derive from the primary
- * one and reseed themselves when they see that it was. RAND_poll() reseeds, too (measured with clones); the calls used
- * here also say for each generator whether it worked, and a runtime that is not renewed must not go on.
+ * the agent has reseeded from the host) and mixes in fresh bytes of ours. Those of other threads derive from the
+ * primary one and reseed themselves when they see that it was. RAND_poll() reseeds, too (measured with clones); the
+ * calls used here also say for each generator whether it worked, and a runtime that is not renewed must not go on.
  *
  * The node binary exports everything used here, so no headers are needed: these are its stable C interfaces.
  */

@@ -54,7 +54,10 @@ export interface Machine {
   resume(): Promise<void>;
   /** SIGKILL. Idempotent; resolves when the process is reaped and rejects only when that takes too long. */
   kill(): Promise<void>;
-  /** The end of the guest's console, at most `limits.consoleBytesMax`, control characters removed; '' when there is none. */
+  /**
+   * The end of the guest's console, at most `limits.consoleBytesMax`, control characters removed; '' when there is
+   * none.
+   */
   consoleTail(): Promise<string>;
 }
 

@@ -12,7 +12,9 @@
 import { limits } from '../../core/limits.ts';
 
 /** Descriptors that the process inherits; nothing else is open in it. */
-export const descriptors = Object.freeze({ qmp: 3, bridge: 4, kernel: 5, initramfs: 6, baseImage: 7, ram: 8, state: 9 });
+export const descriptors = Object.freeze({
+  qmp: 3, bridge: 4, kernel: 5, initramfs: 6, baseImage: 7, ram: 8, state: 9,
+});
 
 /** Bumped whenever a saved state of an older machine could not be loaded any more: part of a template's key. */
 export const machineVersion = 1;
@@ -29,6 +31,7 @@ export interface MachineOptions {
 export function machineArguments(options: MachineOptions): string[] {
   const { accelerator, ramBytes, role } = options;
   const inherited = (descriptor: number): string => `/proc/self/fd/${descriptor}`;
+  const baseFile = `driver=file,node-name=base-file,filename=${inherited(descriptors.baseImage)}`;
   const share = role === 'template' ? 'share=on' : options.readOnlyRam ? 'share=off,readonly=on,rom=off' : 'share=off';
   return [
     '-nodefaults', '-no-user-config', '-display', 'none', '-S',
@@ -40,7 +43,8 @@ export function machineArguments(options: MachineOptions): string[] {
     '-smp', '1',
     '-m', `size=${ramBytes / (1024 * 1024)}M`,
     '-object', `memory-backend-file,id=ram,size=${ramBytes},mem-path=${inherited(descriptors.ram)},${share}`,
-    // Pause instead of exit when the guest powers off, resets or panics: the console can still be read, then it is killed.
+    // Pause instead of exit when the guest powers off, resets or panics: the console can still be read, then it is
+    // killed.
     '-action', 'reboot=shutdown,shutdown=pause,panic=pause',
     '-chardev', `socket,id=qmp,fd=${descriptors.qmp}`,
     '-mon', 'chardev=qmp,mode=control',
@@ -49,7 +53,7 @@ export function machineArguments(options: MachineOptions): string[] {
     '-chardev', `socket,id=bridge,fd=${descriptors.bridge}`,
     '-device', 'virtio-serial-pci,id=serial,max_ports=2',
     '-device', 'virtserialport,bus=serial.0,nr=1,chardev=bridge,name=mayfly.bridge',
-    '-blockdev', `driver=file,node-name=base-file,filename=${inherited(descriptors.baseImage)},read-only=on,locking=off`,
+    '-blockdev', `${baseFile},read-only=on,locking=off`,
     '-blockdev', 'driver=raw,node-name=base,file=base-file,read-only=on',
     '-device', 'virtio-blk-pci,drive=base',
     // A clone does not boot: it waits for the state of one that did, and could not boot if its guest reset it.

@@ -208,7 +208,10 @@ async function startFailure(child: ChildProcess, binary: string): Promise<Mayfly
   return new MayflyError('E_QEMU_MISSING', `${binary} could not be started: ${cause.message}`, { cause });
 }
 
-/** The parent's end of descriptor `index`: Node makes 'pipe' a connected AF_UNIX socket pair, which QEMU can use both ways. */
+/**
+ * The parent's end of descriptor `index`: Node makes 'pipe' a connected AF_UNIX socket pair, which QEMU can use both
+ * ways.
+ */
 function stream(child: ChildProcess, index: number): Duplex {
   return (child.stdio as unknown as readonly (Readable | Writable | null)[])[index] as Duplex;
 }

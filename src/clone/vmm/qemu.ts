@@ -103,7 +103,7 @@ async function bootTemplate(
   }
 }
 
-// ---- template files ----------------------------------------------------------------------------------------------------
+// ---- template files -----------------------------------------------------------------------------------------------
 
 /** Below the template's folder; the VMM's uid owns it and reaches it through an inherited descriptor. */
 const SAVE_FOLDER = 'save';
@@ -138,7 +138,8 @@ async function sealRam(options: QemuOptions, path: string): Promise<void> {
 /** The device state of a stopped machine, bytes. It arrives over a socket that only the VMM's uid can reach. */
 async function saveState(options: QemuOptions, machine: QemuProcess, folder: string): Promise<Buffer> {
   const saveFolder = join(folder, SAVE_FOLDER);
-  // Both sides name the socket through a descriptor of its folder: socket paths are limited to 107 bytes, homes are not.
+  // Both sides name the socket through a descriptor of its folder: socket paths are limited to 107 bytes, homes are
+  // not.
   const handle = await open(saveFolder, constants.O_RDONLY | constants.O_DIRECTORY);
   const path = `/proc/self/fd/${handle.fd}/state`;
   const server = createServer();
@@ -176,7 +177,7 @@ function receiveAll(server: Server, bytesMax: number): Promise<Buffer> {
   });
 }
 
-// ---- failures ------------------------------------------------------------------------------------------------------------
+// ---- failures -----------------------------------------------------------------------------------------------------
 
 /** Ends the machine and says why it failed, with the end of its console. */
 async function explain(machine: QemuProcess, code: ErrorCode, thrown: unknown): Promise<MayflyError> {

@@ -39,10 +39,13 @@ test('a good machine has nothing to say', () => {
   assert.ok(judge(good).length >= 12);
 });
 
-const cases: readonly (readonly [what: string, facts: Partial<MachineFacts>, check: string, level: string, found: RegExp])[] = [
+type Case = readonly [what: string, facts: Partial<MachineFacts>, check: string, level: string, found: RegExp];
+const cases: readonly Case[] = [
   ['an old Node', { node: '22.9.0' }, 'node', 'fail', /22\.9/],
-  ['an old QEMU', { qemu: { version: 'QEMU 7.2.22', readOnlyRam: false } }, 'template protection', 'warn', /not prevented/],
-  ['no image', { repositoryProblem: 'E_SETUP_MISSING: There is no kernel', accelerator: undefined }, 'images', 'fail', /kernel/],
+  ['an old QEMU', { qemu: { version: 'QEMU 7.2.22', readOnlyRam: false } },
+    'template protection', 'warn', /not prevented/],
+  ['no image', { repositoryProblem: 'E_SETUP_MISSING: There is no kernel', accelerator: undefined },
+    'images', 'fail', /kernel/],
   ['no AppArmor', { apparmorParser: false }, 'policy compiler', 'warn', /apparmor_parser is missing/],
   ['TCG', { accelerator: { isolation: 'tcg', why: 'no kvm' } }, 'accelerator', 'warn', /no isolation promise.*no kvm/],
   ['no root', { root: false }, 'jail', 'warn', /share your uid/],
@@ -74,6 +77,8 @@ test('no QEMU is said once as such, and the accelerator was not tried', () => {
 
 test('whatever is not ok has a remedy, and what is ok has none', () => {
   for (const [, facts] of cases) {
-    for (const { name, level, remedy } of judge({ ...good, ...facts })) assert.equal(remedy !== '', level !== 'ok', name);
+    for (const { name, level, remedy } of judge({ ...good, ...facts })) {
+      assert.equal(remedy !== '', level !== 'ok', name);
+    }
   }
 });

@@ -1,6 +1,6 @@
 /**
- * Goal: every command line ends with the right exit code, with results on stdout alone, and with words that help. Method:
- * the whole program with an App that answers what the test says.
+ * Goal: every command line ends with the right exit code, with results on stdout alone, and with words that help.
+ * Method: the whole program with an App that answers what the test says.
  */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -147,7 +147,7 @@ for (const [args, said] of usage) {
   });
 }
 
-test('with --json also an error is one object on stdout, and what belongs to the program after -- is not mistaken', async () => {
+test('with --json also an error is one object on stdout; what stands after -- is not ours', async () => {
   const ended = await mayfly(['run', '--json']);
   assert.deepEqual([ended.code, ended.err], [2, '']);
   const { ok, error } = jsonOf(ended);
@@ -160,7 +160,8 @@ test('with --json also an error is one object on stdout, and what belongs to the
 
 test('a handler tells its image by its ending, and its event is an empty object unless there is one', async () => {
   const { order } = await mayfly(['run', '--handler', handler]);
-  assert.deepEqual([order?.image, order?.workload.kind, String(order?.event), order?.limits], ['node', 'runtime', '{}', {}]);
+  const found = [order?.image, order?.workload.kind, String(order?.event), order?.limits];
+  assert.deepEqual(found, ['node', 'runtime', '{}', {}]);
   const python = join(folder, 'h.py');
   writeFileSync(python, '');
   assert.equal((await mayfly(['run', '--handler', python])).order?.image, 'python');
@@ -185,7 +186,9 @@ test('of an event that is too large, one byte too many is read, for the stage th
 });
 
 test('limits are handed on in their units', async () => {
-  const args = ['--timeout', '2m', '--memory', '512M', '--cpu', '0.5', '--pids', '7', '--scratch', '1G', '--accel', 'kvm'];
+  const args = [
+    '--timeout', '2m', '--memory', '512M', '--cpu', '0.5', '--pids', '7', '--scratch', '1G', '--accel', 'kvm',
+  ];
   const { order } = await mayfly(['run', '--handler', handler, ...args]);
   assert.deepEqual(order?.limits, {
     wallMillis: 120_000, memoryBytes: 512 * 1024 ** 2, cpuQuotaMicros: 50_000, pids: 7, scratchBytes: 1024 ** 3,
@@ -232,7 +235,8 @@ test('a folder that is shipped because it is a package is named', async () => {
 test('programs get the exact JSON, people an indented one, and numbers stay what they are', async () => {
   const exact = await mayfly(['run', '--handler', handler]);
   assert.deepEqual([exact.code, exact.out, exact.err], [0, '{"big":12345678901234567890}\n', '']);
-  assert.equal((await mayfly(['run', '--handler', handler], { terminal: true })).out, '{\n  "big": 12345678901234567890\n}\n');
+  const { out } = await mayfly(['run', '--handler', handler], { terminal: true });
+  assert.equal(out, '{\n  "big": 12345678901234567890\n}\n');
   const json = await mayfly(['run', '--handler', handler, '--json']);
   assert.match(json.out, /"output":\{"big":12345678901234567890\}\}\n$/);
   assert.deepEqual([jsonOf(json)['ok'], jsonOf(json)['isolation']], [true, 'kvm']);
@@ -244,7 +248,8 @@ test('a raw output is passed on byte for byte, and as base64 in JSON', async () 
   assert.equal((await mayfly(raw, { outcome: { ...accepted, output } })).out, output.toString('latin1'));
   const clearing = { ...accepted, output: Buffer.from('\u001b[2Jhi\n') };
   assert.equal((await mayfly(raw, { outcome: clearing, terminal: true })).out, '[2Jhi\n');
-  assert.equal(jsonOf(await mayfly([...raw, '--json'], { outcome: { ...accepted, output } }))['outputBase64'], 'e/8AGw==');
+  const answer = jsonOf(await mayfly([...raw, '--json'], { outcome: { ...accepted, output } }));
+  assert.equal(answer['outputBase64'], 'e/8AGw==');
   const number = { ...accepted, output: Buffer.from('42') };
   assert.equal(jsonOf(await mayfly([...raw, '--json'], { outcome: number }))['outputBase64'], 'NDI=');
 });
@@ -269,9 +274,12 @@ test('TCG is said aloud, in one line, unless it was asked for', async () => {
 });
 
 test('a failed run prints its error on stderr and exits as its code says', async () => {
-  const cases = [['E_FUNCTION_THREW', 1], ['E_LIMIT_INVALID', 2], ['E_CLONE_FAILED', 4], ['E_GUEST_PROTOCOL', 5]] as const;
+  const cases = [
+    ['E_FUNCTION_THREW', 1], ['E_LIMIT_INVALID', 2], ['E_CLONE_FAILED', 4], ['E_GUEST_PROTOCOL', 5],
+  ] as const;
   for (const [name, exit] of cases) {
-    const outcome: Outcome = { ...accepted, verdict: failed(name, 'it went wrong', { detail: 'at h.mjs:1' }), output: undefined };
+    const verdict = failed(name, 'it went wrong', { detail: 'at h.mjs:1' });
+    const outcome: Outcome = { ...accepted, verdict, output: undefined };
     const { code, out, err } = await mayfly(['run', '--handler', handler], { outcome });
     assert.deepEqual([code, out], [exit, '']);
     assert.match(err, new RegExp(`error ${name}: [\\s\\S]*it went wrong[\\s\\S]*at h.mjs:1[\\s\\S]*remedy`));

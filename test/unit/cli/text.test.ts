@@ -20,7 +20,8 @@ const plain = paint(false);
 const never = new AbortController().signal;
 
 test('F5: escape sequences, C1 controls and bidirectional overrides do not reach a terminal', () => {
-  assert.equal(clean('\u001b[31mred\u001b]0;title\u0007\u009b2J\u202eevil\u0000\n\tkept'), '[31mred]0;title2Jevil\n\tkept');
+  const hostile = '\u001b[31mred\u001b]0;title\u0007\u009b2J\u202eevil\u0000\n\tkept';
+  assert.equal(clean(hostile), '[31mred]0;title2Jevil\n\tkept');
 });
 
 test('property: however a log is cut into chunks, its text is the same and has no control characters', () => {
@@ -42,9 +43,11 @@ test('JSON for people keeps its numbers', () => {
 });
 
 test('an error says code, title, what happened, detail and remedy', () => {
-  const error = new MayflyError('E_FUNCTION_THREW', 'The handler threw X', { detail: 'X\n  at h.mjs:1', remedy: 'Fix it.' });
+  const options = { detail: 'X\n  at h.mjs:1', remedy: 'Fix it.' };
+  const error = new MayflyError('E_FUNCTION_THREW', 'The handler threw X', options);
   assert.equal(formatProblem(error, plain),
-    'error E_FUNCTION_THREW: The handler threw an exception\n  The handler threw X\n\n  X\n    at h.mjs:1\n\n  remedy Fix it.\n');
+    'error E_FUNCTION_THREW: The handler threw an exception\n  The handler threw X\n\n' +
+    '  X\n    at h.mjs:1\n\n  remedy Fix it.\n');
   assert.match(formatProblem(error, paint(true)), /\u001b\[31m/);
 });
 

@@ -14,7 +14,9 @@ test('durations', () => {
 
 test('sizes are powers of 1024', () => {
   const mebibyte = 1024 ** 2;
-  const examples = [['65536', 65536], ['256M', 256 * mebibyte], ['1G', 1024 * mebibyte], ['1.5k', 1536], ['2MiB', 2 * mebibyte]];
+  const examples = [
+    ['65536', 65536], ['256M', 256 * mebibyte], ['1G', 1024 * mebibyte], ['1.5k', 1536], ['2MiB', 2 * mebibyte],
+  ];
   for (const [text, bytes] of examples as [string, number][]) {
     assert.equal(parseSize(text, '--memory'), bytes, text);
   }
@@ -44,5 +46,6 @@ test('what people read', () => {
   assert.deepEqual([0, 1023, 1024, 1.5 * 1024 ** 2, 61 * 1024 ** 2, 2 * 1024 ** 3].map(formatBytes), [
     '0 B', '1023 B', '1.0 KiB', '1.5 MiB', '61 MiB', '2.0 GiB',
   ]);
-  assert.deepEqual([0.04, 5.26, 99.94, 260.4, 12_345].map(formatMillis), ['0.0 ms', '5.3 ms', '99.9 ms', '260 ms', '12.3 s']);
+  const shown = [0.04, 5.26, 99.94, 260.4, 12_345].map(formatMillis);
+  assert.deepEqual(shown, ['0.0 ms', '5.3 ms', '99.9 ms', '260 ms', '12.3 s']);
 });

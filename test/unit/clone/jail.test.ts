@@ -52,7 +52,8 @@ test('no two live VMs share a uid, in one process or in two; a freed one comes a
 
 test('the launchers of this machine take the command, and every link execs the next: the pid stays', () => {
   const { command } = openJail({ euid: 1000, pid: process.pid }).take();
-  const [program = '', ...args] = [...command, 'sh', '-c', 'echo $$ $(ulimit -c) $(ulimit -n); grep NoNewPrivs /proc/$$/status'];
+  const script = 'echo $$ $(ulimit -c) $(ulimit -n); grep NoNewPrivs /proc/$$/status';
+  const [program = '', ...args] = [...command, 'sh', '-c', script];
   const { stdout, pid, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 10_000 });
   assert.equal(status, 0);
   assert.equal(stdout, `${pid} 0 ${limits.vmmOpenFiles}\nNoNewPrivs:\t1\n`);

@@ -27,7 +27,8 @@ interface Fake {
   readonly mode?: number;
 }
 
-function install({ folder = folders[1] ?? '', version = '7.2.22', help = 'share=<bool>', mode = 0o755 }: Fake = {}): string {
+function install(fake: Fake = {}): string {
+  const { folder = folders[1] ?? '', version = '7.2.22', help = 'share=<bool>', mode = 0o755 } = fake;
   const path = join(folder, 'qemu-system-x86_64');
   writeFileSync(path, `#!/bin/sh
 echo asked >> '${home}/asked'

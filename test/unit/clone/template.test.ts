@@ -1,18 +1,21 @@
 /**
- * Goal: a template is built once for everybody, is whole or absent, and makes no clone once its files are not those that
- * were sealed. Method: the fake VMM, whose builds are counted and leave a small RAM file; a real file system and real
- * locks, also one that another process holds.
+ * Goal: a template is built once for everybody, is whole or absent, and makes no clone once its files are not those
+ * that were sealed. Method: the fake VMM, whose builds are counted and leave a small RAM file; a real file system and
+ * real locks, also one that another process holds.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { afterEach, beforeEach, test } from 'node:test';
 import { openTemplates } from '../../../src/clone/template.ts';
-import type { TemplateImage, TemplateOptions, Templates } from '../../../src/clone/template.ts';
+import type { Template, TemplateImage, TemplateOptions, Templates } from '../../../src/clone/template.ts';
 import type { Vmm } from '../../../src/clone/vmm/contract.ts';
 import { createFake } from '../../../src/clone/vmm/fake.ts';
 import { MayflyError } from '../../../src/core/errors.ts';
@@ -28,7 +31,9 @@ const clock: Clock = {
     return () => clearTimeout(timer);
   },
 };
-const image: TemplateImage = { name: 'node', path: '/images/node', digest: 'sha256:node', runtime: { argv: ['n'], env: [] } };
+const image: TemplateImage = {
+  name: 'node', path: '/images/node', digest: 'sha256:node', runtime: { argv: ['n'], env: [] },
+};
 
 let home = '';
 let root = '';
@@ -79,7 +84,8 @@ test('it is built when first asked for, and found from then on, also by another 
   const steps: string[] = [];
   const templates = open();
   const onBuild = (step: string): void => void steps.push(step);
-  const [one, two] = await Promise.all([templates.get(image, RAM, { onBuild }), templates.get(image, RAM, { onBuild })]);
+  const get = (): Promise<Template> => templates.get(image, RAM, { onBuild });
+  const [one, two] = await Promise.all([get(), get()]);
   assert.equal(one, two);
   const found = await open({ builder: '2-2' }).get(image, RAM, { onBuild });
   assert.equal(builds, 1);
@@ -90,7 +96,13 @@ test('it is built when first asked for, and found from then on, also by another 
   await found.check();
 });
 
-const other: Readonly<Record<string, { readonly options?: Setting; readonly image?: TemplateImage; readonly ram?: number }>> = {
+interface Change {
+  readonly options?: Setting;
+  readonly image?: TemplateImage;
+  readonly ram?: number;
+}
+
+const other: Readonly<Record<string, Change>> = {
   kernel: { options: { kernel: { path: '/kernel', digest: 'sha256:other' } } },
   initramfs: { options: { initramfs: { path: '/initramfs', digest: 'sha256:other' } } },
   image: { image: { ...image, digest: 'sha256:other' } },
@@ -185,11 +197,20 @@ test('what a dead builder left is removed, what a living one makes is not', asyn
 
 test('too little space is said before anything boots', async () => {
   const [petabyte, mebibytes] = [1024 ** 5, 1024 ** 3];
-  await assert.rejects(open().get(image, petabyte), hasCode('E_DISK_SPACE', new RegExp(`needs ${mebibytes + 512} MiB free in`)));
+  const said = new RegExp(`needs ${mebibytes + 512} MiB free in`);
+  await assert.rejects(open().get(image, petabyte), hasCode('E_DISK_SPACE', said));
   assert.deepEqual([builds, folders()], [0, []]);
 });
 
 // ---- two at once ----------------------------------------------------------------------------------------------------
+
+/** Another process that has the lock until it is killed. */
+async function hold(lock: string): Promise<ChildProcess> {
+  const command = ['--no-fork', '-x', lock, 'sh', '-c', 'echo held; exec sleep 60'];
+  const holder = spawn('flock', command, { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(holder.stdout, 'data');
+  return holder;
+}
 
 test('two processes at once: one builds, the other one says that it waits and gets the same template', async () => {
   const release = Promise.withResolvers<void>();
@@ -229,10 +250,7 @@ test('templates of other keys do not wait for each other', async () => {
 test('the wait ends by a signal, and when the builder is killed', async () => {
   const { key } = await open().get(image, RAM);
   rmSync(join(root, key), { recursive: true });
-  const holder = spawn('flock', ['--no-fork', '-x', join(root, `${key}.lock`), 'sh', '-c', 'echo held; exec sleep 60'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  await once(holder.stdout, 'data');
+  const holder = await hold(join(root, `${key}.lock`));
   try {
     const abort = new AbortController();
     const watch = { signal: abort.signal, onBuild: () => abort.abort() };
@@ -254,14 +272,12 @@ test('the wait is bounded', async () => {
   const { key } = await open().get(image, RAM);
   rmSync(join(root, key), { recursive: true });
   const lock = join(root, `${key}.lock`);
-  const holder = spawn('flock', ['--no-fork', '-x', lock, 'sh', '-c', 'echo held; exec sleep 60'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  await once(holder.stdout, 'data');
+  const holder = await hold(lock);
   try {
     let looks = 0;
     const late = { ...clock, now: () => 100_000 * looks++ };
-    await assert.rejects(open({ clock: late }).get(image, RAM), hasCode('E_TEMPLATE_BUILD', /building the node template/));
+    const failure = hasCode('E_TEMPLATE_BUILD', /building the node template/);
+    await assert.rejects(open({ clock: late }).get(image, RAM), failure);
     assert.ok(existsSync(lock));
   } finally {
     holder.kill('SIGKILL');

@@ -76,7 +76,8 @@ for (const [form, name, code] of forms) {
 }
 
 test('variables that the caller sets are there when the handler is loaded', { skip }, async () => {
-  const code = 'const early = process.env.GREETING; export default () => [early, process.env.TZ, new Date(0).getHours()];';
+  const code = `const early = process.env.GREETING;
+    export default () => [early, process.env.TZ, new Date(0).getHours()];`;
   const ended = await run('env.mjs', code, { variables: { GREETING: 'hä=\n', TZ: 'Etc/GMT-5' } });
   assert.deepEqual(ended.reply, { ok: true, value: ['hä=\n', 'Etc/GMT-5', 5] });
 });
@@ -108,7 +109,8 @@ const failures: readonly (readonly [what: string, code: string, phase: string, m
     'call', /^lost$/, /bad\.mjs:1/],
   ['never settles', 'export default () => new Promise(() => {});', 'call', /nothing is left to settle/, /^$/],
   ['NaN', 'export default () => ({ a: [null, 0 / 0] });', 'result', /^NaN \(at "1"\) cannot be a result/, /./],
-  ['Infinity', 'export default () => -1 / 0;', 'result', /^-Infinity cannot be a result: JSON has no such number$/, /./],
+  ['Infinity', 'export default () => -1 / 0;', 'result',
+    /^-Infinity cannot be a result: JSON has no such number$/, /./],
   ['BigInt', 'export default () => ({ n: 1n });', 'result', /BigInt/, /./],
   ['cycle', 'export default () => { const a = {}; a.b = a; return a; };',
     'result', /property 'b' closes the circle/, /./],
