@@ -1,4 +1,4 @@
-/** What set-up has built becomes an image: described by its recipe, signed with this machine's key, tagged as latest. */
+/** What set-up has built becomes an image: described by its recipe, signed with this machine's key, tagged latest. */
 import { canonicalJson } from '../../src/core/json.ts';
 import { IMAGE_PREFIX } from '../../src/image/repository.ts';
 import type { ImageAdmin } from '../../src/image/admin.ts';
@@ -8,7 +8,7 @@ import type { Recipe } from './recipe.ts';
 import { need } from './workshop.ts';
 import type { Workshop } from './workshop.ts';
 
-/** The oldest kernel that all images run on: set-up installs Debian's, and erofs and overlayfs have what they need in it. */
+/** The oldest kernel that all images run on: in Debian's, erofs and overlayfs have what they need. */
 const KERNEL_MINIMUM = '6.1';
 
 /** Costs a few small files and a signature check when nothing has changed. */

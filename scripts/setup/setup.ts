@@ -136,7 +136,9 @@ async function runSteps(options: SetUpOptions, scratch: string, display: SetUpDi
     home, random: options.random, disk: createDisk(), process: 'setup',
     now: () => Number(clock.wallNanos() / 1_000_000n),
   });
-  for (const recipe of recipes) if (wanted(`${IMAGE_PREFIX}${recipe.name}`)) await publishImage(workshop, recipe, admin);
+  for (const recipe of recipes) {
+    if (wanted(`${IMAGE_PREFIX}${recipe.name}`)) await publishImage(workshop, recipe, admin);
+  }
   if (options.prune === true) {
     const megabytes = ((await admin.collect({ dryRun: false, graceMillis: 0 })).bytes / 1e6).toFixed(1);
     display.note(`Removed ${megabytes} MB of artefacts that nothing uses any more.`);

@@ -86,7 +86,7 @@ Examples:
     .option('--allow-unsigned', 'also when no trusted key has signed it')
     .option('--allow-downgrade', 'also when the tag names a newer image')
     .option('--json', 'as JSON')
-    .addHelpText('after', examples('mayfly image import ./node-image', 'mayfly image import ./node-image --tag node:vendor'))
+    .addHelpText('after', examples('mayfly image import ./out', 'mayfly image import ./out --tag node:vendor'))
     .action(async (folder: string, options) => exit(await (await load()).importImage(io, folder, options)));
   group
     .command('sign')
@@ -102,7 +102,7 @@ Examples:
     .option('--remove <key>', 'trust this key (sha256:…) no longer')
     .option('--own', 'print this machine\'s public key, for others to trust')
     .option('--json', 'as JSON')
-    .addHelpText('after', examples('mayfly image trust', 'mayfly image trust vendor.pem', 'mayfly image trust --own > us.pem'))
+    .addHelpText('after', examples('mayfly image trust vendor.pem', 'mayfly image trust --own > us.pem'))
     .action(async (file: string | undefined, options) => exit(await (await load()).trust(io, file, options)));
 }
 

@@ -71,24 +71,25 @@ export async function show(io: Io, reference: string, { json }: Output): Promise
 export async function verify(io: Io, reference: string | undefined, { json }: Output): Promise<number> {
   const { catalogue } = await admin(io);
   const listing = await catalogue.list();
-  const digest = reference === undefined ? undefined : (await catalogue.find(reference, { allowUnsigned: true })).digest;
+  const found = reference === undefined ? undefined : await catalogue.find(reference, { allowUnsigned: true });
+  const digest = found?.digest;
   const wanted = listing.images.filter((image) => digest === undefined || image.digest === digest);
   const watch = watchOf(io, 'reading');
   watch.total(wanted.reduce((sum, { manifest }) => sum + sizeOf(manifest), 0));
-  const found: { what: string; error: MayflyError | undefined }[] = digest === undefined ? [...listing.problems] : [];
+  const judged: { what: string; error: MayflyError | undefined }[] = digest === undefined ? [...listing.problems] : [];
   for (const image of wanted) {
     io.signal.throwIfAborted();
     const what = `${image.tags[0] ?? image.manifest.name} ${image.digest.slice(7, 19)}`;
     const trusted = await problemOf(catalogue.requireTrust(image, {}));
     const error = trusted ?? (await problemOf(catalogue.requireIntact(image, 'full', watch.passed)));
-    found.push({ what, error });
+    judged.push({ what, error });
   }
-  const bad = found.filter(({ error }) => error !== undefined);
+  const bad = judged.filter(({ error }) => error !== undefined);
   if (json === true) {
-    const images = found.map(({ what, error }) => ({ what, error: error === undefined ? null : jsonProblem(error) }));
+    const images = judged.map(({ what, error }) => ({ what, error: error === undefined ? null : jsonProblem(error) }));
     print(io, { ok: bad.length === 0, images });
   } else {
-    io.out(table(found.map(({ what, error }) => [error === undefined ? 'intact' : error.code, what, error?.message ?? ''])));
+    io.out(table(judged.map(({ what, error }) => [error?.code ?? 'intact', what, error?.message ?? ''])));
   }
   return bad.length === 0 ? exitCodes.ok : exitCodes.environment;
 }
@@ -200,7 +201,8 @@ function sizeOf({ fileSystem, layers }: Envelope['manifest']): number {
 
 function summary({ digest, manifest, trust: word, tags }: CatalogueImage): object {
   const { name, description, classes, variant, runtime, origin, created } = manifest;
-  return { name, digest, tags, trust: word, bytes: sizeOf(manifest), description, classes, variant, runtime, origin, created };
+  const described = { description, classes, variant, runtime, origin, created };
+  return { name, digest, tags, trust: word, bytes: sizeOf(manifest), ...described };
 }
 
 function wordOf(word: Trust): string {

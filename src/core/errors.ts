@@ -84,7 +84,7 @@ export const errorTable = Object.freeze({
   E_IMAGE_UNSIGNED: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
     title: 'An image carries no signature of a trusted key',
-    remedy: 'Trust its key with `mayfly image trust FILE`, sign it with `mayfly image sign`, or pass `--allow-unsigned`.',
+    remedy: 'Trust its key with `mayfly image trust FILE`, sign it (`mayfly image sign`), or use `--allow-unsigned`.',
   },
   E_IMAGE_SIGNATURE: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,

@@ -1,13 +1,15 @@
 /**
- * The bytes behind digests, `MAYFLY_HOME/store/sha256/ab/abcdef…`, read-only. Nothing is used before it is certain that
- * the file is what its name says: its SHA-256 is computed, and believed again while the file is the very one that was
- * read (size, inode, mtime, ctime, kept in `store/seen/`). Writing to a file changes its ctime, which nobody can set.
+ * The bytes behind digests, `MAYFLY_HOME/store/sha256/ab/abcdef…`, read-only. Nothing is used before it is certain
+ * that the file is what its name says: its SHA-256 is computed, and believed again while the file is the very one that
+ * was read (size, inode, mtime, ctime, kept in `store/seen/`). Writing to a file changes its ctime; nobody can set it.
  */
 import { chmod, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { canonicalJson } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
-import { digestFile, fingerprint, listOrNone, makeFolder, readAtMost, syncFolder, withFile, writeDurably } from './files.ts';
+import {
+  digestFile, fingerprint, listOrNone, makeFolder, readAtMost, syncFolder, withFile, writeDurably,
+} from './files.ts';
 import type { Fingerprint } from './files.ts';
 
 export interface Blob {

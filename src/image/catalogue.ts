@@ -234,7 +234,8 @@ export function openCatalogue({ home, keys, disk }: CatalogueOptions): Catalogue
       throw new MayflyError('E_IMAGE_DOWNGRADE', `${tag}: ${envelope.digest} was made at ${times}.`);
     }
     await makeFolder(join(root, 'tags', wanted.name));
-    await writeDurably(tagPath(wanted.name, wanted.tag), encodeTag({ ...wanted, digest: envelope.digest }, await keys.own()));
+    const bytes = encodeTag({ ...wanted, digest: envelope.digest }, await keys.own());
+    await writeDurably(tagPath(wanted.name, wanted.tag), bytes);
   }
 
   async function removeTag({ name, tag }: { readonly name: string; readonly tag: string }): Promise<boolean> {
@@ -319,7 +320,8 @@ async function readOrNone(path: string, bytesMax: number): Promise<Buffer | unde
 
 function tooMany(what: string, count: number): MayflyError {
   const remedy = 'Remove some with `mayfly image remove` or `untag`.';
-  return new MayflyError('E_USAGE', `${count} ${what} are more than the ${limits.imagesMax} that are allowed`, { remedy });
+  const message = `${count} ${what} are more than the ${limits.imagesMax} that are allowed`;
+  return new MayflyError('E_USAGE', message, { remedy });
 }
 
 function corrupt(message: string, cause?: unknown): MayflyError {

@@ -1,7 +1,7 @@
 /**
  * Garbage collection: what nobody can name any more goes. A tag keeps its image, a template the image that it was made
- * from, an artefact of set-up its bytes, and youth keeps what an import or build may be about to name. When anything that
- * could name something cannot be read, nothing is removed.
+ * from, an artefact of set-up its bytes, and youth keeps what an import or build may be about to name. When anything
+ * that could name something cannot be read, nothing is removed.
  */
 import { join } from 'node:path';
 import { MayflyError } from '../core/errors.ts';
@@ -38,7 +38,7 @@ export async function collectImages(catalogue: Catalogue, options: CollectOption
     const [problem] = problems;
     const reason = problem?.error.message ?? (artefacts === undefined ? 'A record of set-up is damaged.' : undefined);
     if (reason !== undefined || artefacts === undefined) {
-      const remedy = 'Remove or repair what the message names (`mayfly image verify`, `npm run setup`), then try again.';
+      const remedy = 'Remove or repair what the message names (`mayfly image verify`, `npm run setup`), and try again.';
       throw new MayflyError('E_ARTEFACT_CORRUPT', `Nothing was removed. ${reason}`, { remedy });
     }
     const templates = await templateImages(home);
@@ -49,7 +49,8 @@ export async function collectImages(catalogue: Catalogue, options: CollectOption
       else for (const { digest: used } of [manifest.fileSystem, ...manifest.layers]) kept.add(used);
     }
     const all = await catalogue.blobs.list();
-    const blobs = all.filter(({ digest, changedAt }) => !kept.has(digest) && !templates.has(digest) && !young(changedAt));
+    for (const digest of templates) kept.add(digest);
+    const blobs = all.filter(({ digest, changedAt }) => !kept.has(digest) && !young(changedAt));
     if (!dryRun) {
       for (const digest of manifests) await catalogue.dropManifest(digest);
       for (const { digest } of blobs) await catalogue.blobs.remove(digest);
@@ -59,7 +60,7 @@ export async function collectImages(catalogue: Catalogue, options: CollectOption
   });
 }
 
-/** Digests of the base images that templates boot from. A seal that does not say is of a template that is built anew. */
+/** Digests of what templates boot from. A seal that does not say is of a template that is built anew. */
 async function templateImages(home: string): Promise<ReadonlySet<string>> {
   const digests = new Set<string>();
   for (const name of await listOrNone(join(home, 'templates'))) {

@@ -115,8 +115,8 @@ export function encodeTag({ name, tag, digest }: Tag, signer: Signer): Buffer {
 }
 
 /**
- * Throws E_IMAGE_SIGNATURE unless a trusted key says that exactly this name means this digest: a tag that was copied over
- * another one, edited or made by somebody else is none.
+ * Throws E_IMAGE_SIGNATURE unless a trusted key says that exactly this name means this digest: a tag that was copied
+ * over another one, edited or made by somebody else is none.
  */
 export function parseTag(bytes: Buffer, name: string, tag: string, keys: PublicKeys): Tag {
   const no = (why: string): MayflyError => new MayflyError('E_IMAGE_SIGNATURE', `The tag ${name}:${tag} ${why}.`);
@@ -129,12 +129,13 @@ export function parseTag(bytes: Buffer, name: string, tag: string, keys: PublicK
     throw new MayflyError('E_IMAGE_SIGNATURE', `The tag ${name}:${tag} is damaged.`, { cause });
   }
   const { signature: _signature, ...body } = it;
-  if (body['tagVersion'] !== 1 || typeof body['digest'] !== 'string' || !isDigest(body['digest'])) throw no('is damaged');
+  const { tagVersion, digest } = body;
+  if (tagVersion !== 1 || typeof digest !== 'string' || !isDigest(digest)) throw no('is damaged');
   if (body['name'] !== name || body['tag'] !== tag) throw no('is the tag of another name');
   const key = keys.get(signature.keyId);
   if (key === undefined) throw no('was written with a key that is not trusted');
   if (!fits(signature, tagMessage(body), key)) throw no('was changed after it was signed');
-  return { name, tag, digest: body['digest'] };
+  return { name, tag, digest };
 }
 
 export type Reference = { readonly digest: string } | { readonly name: string; readonly tag: string };

@@ -5,7 +5,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '../core/limits.ts';
 
-/** What changes when a file is replaced or written to; ctime cannot be set back. As text: JSON has no 64-bit integers. */
+/** What changes when a file is replaced or written to; ctime cannot be set. As text: JSON has no 64-bit integers. */
 export interface Fingerprint {
   readonly bytes: string;
   readonly inode: string;

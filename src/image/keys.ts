@@ -51,7 +51,8 @@ export function openKeys(home: string, random: Random): Keys {
   async function ownKey(): Promise<KeyObject> {
     const found = await stat(privatePath).catch(() => undefined);
     if (found === undefined) {
-      const key = createPrivateKey({ key: Buffer.concat([PKCS8, random.bytes(SEED_BYTES)]), format: 'der', type: 'pkcs8' });
+      const bytes = Buffer.concat([PKCS8, random.bytes(SEED_BYTES)]);
+      const key = createPrivateKey({ key: bytes, format: 'der', type: 'pkcs8' });
       await makeFolder(folder, 0o700);
       await writeDurably(privatePath, key.export({ type: 'pkcs8', format: 'pem' }), 0o600);
       await trust(createPublicKey(key));

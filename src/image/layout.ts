@@ -1,10 +1,10 @@
 /**
- * Images on their way between machines: an OCI image layout whose configuration is the Mayfly manifest, byte for byte, and
- * whose layers are its file systems. Any registry or copier of OCI artefacts carries it; the signatures travel as an
- * annotation. What comes back has the same digest, or does not come back.
+ * Images on their way between machines: an OCI image layout whose configuration is the Mayfly manifest, byte for byte,
+ * and whose layers are its file systems. Any registry or copier of OCI artefacts carries it; the signatures travel as
+ * an annotation. What comes back has the same digest, or does not come back.
  *
- * A layout may come from a stranger: names are digests and nothing else, links are not followed, a size that was declared
- * is the most that is read, and nothing is copied before the manifest is believed.
+ * A layout may come from a stranger: names are digests and nothing else, links are not followed, a size that was
+ * declared is the most that is read, and nothing is copied before the manifest is believed.
  */
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -19,6 +19,7 @@ import { parseSignatures } from './envelope.ts';
 import type { Envelope } from './envelope.ts';
 import { writeDurably } from './files.ts';
 import { encodeManifest, isDigest, parseManifest } from './manifest.ts';
+import type { ImageFileSystem } from './manifest.ts';
 
 export interface TransferWatch {
   readonly signal: AbortSignal;
@@ -46,7 +47,8 @@ export async function exportLayout(
   const files = [manifest.fileSystem, ...manifest.layers];
   await mkdir(folder).catch((cause: NodeJS.ErrnoException) => {
     const problem = cause.code === 'EEXIST' ? 'is there already' : `cannot be made: ${cause.message}`;
-    throw new MayflyError('E_USAGE', `${folder} ${problem}`, { cause, remedy: 'Name a folder that does not exist yet.' });
+    const remedy = 'Name a folder that does not exist yet.';
+    throw new MayflyError('E_USAGE', `${folder} ${problem}`, { cause, remedy });
   });
   try {
     const blobs = join(folder, 'blobs', 'sha256');
@@ -64,7 +66,7 @@ export async function exportLayout(
       mediaType: OCI_MANIFEST,
       artifactType: ARTEFACT,
       config: { mediaType: CONFIG, digest: envelope.digest, size: config.length },
-      layers: files.map(({ type, digest, bytes }) => ({ mediaType: mediaTypeOf(type), digest, size: bytes })),
+      layers: files.map(descriptorOf),
       annotations: { [SIGNATURES]: canonicalJson(signatures) },
     }));
     await writeDurably(join(blobs, hexOf(digestOf(document))), document);
@@ -133,7 +135,7 @@ async function readLayout(folder: string): Promise<Envelope> {
   const manifest = parseManifest(await readBytes(blobPath(folder, digest), digest));
   const files = [manifest.fileSystem, ...manifest.layers];
   const layers = Array.isArray(document['layers']) ? document['layers'] : [];
-  const expected = files.map(({ type, digest: of, bytes }) => ({ mediaType: mediaTypeOf(type), digest: of, size: bytes }));
+  const expected = files.map(descriptorOf);
   if (canonicalJson(layers) !== canonicalJson(expected)) throw refused('its layers are not those of its manifest');
   const text = object(document['annotations'])[SIGNATURES];
   if (typeof text !== 'string') throw refused('its list of signatures is missing');
@@ -144,8 +146,8 @@ async function readLayout(folder: string): Promise<Envelope> {
 
 const BOUNDS = { bytesMax: limits.imageManifestBytesMax, depthMax: limits.imageManifestDepthMax };
 
-function mediaTypeOf(type: string): string {
-  return `application/vnd.mayfly.image.filesystem.v1.${type}`;
+function descriptorOf({ type, digest, bytes }: ImageFileSystem): object {
+  return { mediaType: `application/vnd.mayfly.image.filesystem.v1.${type}`, digest, size: bytes };
 }
 
 function hexOf(digest: string): string {

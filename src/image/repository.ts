@@ -96,7 +96,7 @@ async function required(
   const artefact = await store.find(name);
   if (artefact === undefined) throw new MayflyError('E_SETUP_MISSING', `There is no ${name} in ${home}.`);
   if (!(await store.intact(artefact, 'quick'))) {
-    throw new MayflyError('E_ARTEFACT_CORRUPT', `${artefact.name} is not ${artefact.digest} any more: ${artefact.path}`);
+    throw new MayflyError('E_ARTEFACT_CORRUPT', `${name} is not ${artefact.digest} any more: ${artefact.path}`);
   }
   const { release } = artefact.meta;
   return { path: artefact.path, digest: artefact.digest, release: typeof release === 'string' ? release : '' };

@@ -1,6 +1,6 @@
 /**
- * Goal: the repository's word is what runs. Method: the real command line and a real image, which goes to another home and
- * serves an event there; then the same image after its signature, its tag or its bytes were tampered with.
+ * Goal: the repository's word is what runs. Method: the real command line and a real image, which goes to another home
+ * and serves an event there; then the same image after its signature, its tag or its bytes were tampered with.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';

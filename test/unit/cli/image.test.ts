@@ -1,6 +1,6 @@
-/** Goal: `mayfly image …` does what its help says and prints results on stdout alone. Method: a real repository behind it. */
+/** Goal: `mayfly image …` does what its help says, with results on stdout alone. Method: a real repository. */
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { App } from '../../../src/app.ts';
@@ -65,7 +65,8 @@ test('list, show and verify tell what is here and whose word it is', async (t) =
   for (const words of [image.digest, 'libc6 2.36-9', 'seccomp compute', 'warm /usr/bin/node', 'standard']) {
     assert.ok(shown.out.includes(words), words);
   }
-  assert.deepEqual(jsonOf<{ manifest: unknown }>(await mayfly(rig, 'image', 'show', 'node', '--json')).manifest, image.manifest);
+  const { manifest } = jsonOf<{ manifest: unknown }>(await mayfly(rig, 'image', 'show', 'node', '--json'));
+  assert.deepEqual(manifest, image.manifest);
   const good = await mayfly(rig, 'image', 'verify');
   assert.deepEqual([good.code, good.out.startsWith('intact')], [0, true]);
   await rig.damage(rig.catalogue.blobs.path(image.manifest.fileSystem.digest), () => 'BASE');
@@ -116,7 +117,7 @@ test('what cannot be trusted says why', async (t) => {
   await writeFile(join(rig.home, 'stranger.pem'), stranger().pem);
   assert.equal((await mayfly(rig, 'image', 'trust', join(rig.home, 'stranger.pem'))).code, 0);
   assert.equal((await mayfly(rig, 'image', 'trust', join(rig.home, 'nowhere'))).code, 2);
-  await writeFile(join(rig.home, 'x.pem'), (await readFile(join(rig.home, 'stranger.pem'), 'utf8')).replace('PUBLIC', 'PRIVATE'));
+  await writeFile(join(rig.home, 'x.pem'), stranger().pem.toString().replace('PUBLIC', 'PRIVATE'));
   assert.match((await mayfly(rig, 'image', 'trust', join(rig.home, 'x.pem'))).err, /E_IMAGE_KEY/);
   assert.equal((await mayfly(rig, 'image', 'trust', 'a', '--own')).code, 2);
 });

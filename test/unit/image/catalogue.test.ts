@@ -65,7 +65,9 @@ test('a tag that was copied over another, edited, cut off or made by a stranger 
     'cut off': () => damage(path, (text) => text.slice(0, -20)),
     empty: () => damage(path, () => ''),
     stranger: () => writeFile(path, encodeTag({ name: 'node', tag: 'latest', digest: shell.digest }, stranger())),
-    'of a manifest': () => damage(path, (text) => text.replace(/"value":"[^"]+"/, `"value":"${node.signatures[0]?.value}"`)),
+    'of a manifest': () => damage(path, (text) => {
+      return text.replace(/"value":"[^"]+"/, `"value":"${node.signatures[0]?.value}"`);
+    }),
   };
   for (const [name, attack] of Object.entries(attacks)) {
     await attack();
@@ -197,7 +199,8 @@ test('keys: only this user\'s own, only Ed25519, only under their own name', asy
   await assert.rejects(keys.own(), { ...wrong, message: /read by others/ });
   await chmod(key, 0o600);
   await assert.rejects(keys.trust(await readFile(key), 'a file'), { ...wrong, message: /no public key/ });
-  await assert.rejects(keys.trust(Buffer.from('-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n'), 'x'), wrong);
+  const empty = Buffer.from('-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n');
+  await assert.rejects(keys.trust(empty, 'x'), wrong);
   const own = (await keys.own()).keyId;
   const path = join(home, 'keys', 'trusted', `${own.slice(7)}.pem`);
   await writeFile(path, stranger().pem);

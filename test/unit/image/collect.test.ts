@@ -1,4 +1,4 @@
-/** Goal: what anybody can still name stays, the rest goes. Method: every kind of reference in turn, and the lack of it. */
+/** Goal: what anybody can still name stays, the rest goes. Method: every kind of reference in turn, and none. */
 import assert from 'node:assert/strict';
 import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

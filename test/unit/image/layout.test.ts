@@ -1,4 +1,4 @@
-/** Goal: an image comes back from a layout exactly as it left, or not at all. Method: round trips, and damage in between. */
+/** Goal: an image comes back from a layout exactly as it left, or not at all. Method: round trips, and damage. */
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -25,7 +25,8 @@ async function pair(t: TestContext) {
 async function filesOf(folder: string): Promise<Record<string, string>> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  const pairs = await Promise.all(files.map(async (path) => [path.slice(folder.length), await readFile(path, 'latin1')]));
+  const pairOf = async (path: string) => [path.slice(folder.length), await readFile(path, 'latin1')] as const;
+  const pairs = await Promise.all(files.map(pairOf));
   return Object.fromEntries(pairs.sort());
 }
 
