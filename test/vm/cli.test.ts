@@ -182,9 +182,24 @@ test('results that JSON cannot express', async () => {
   assertError(await runNode('export default () => 10n;'), 1, 'E_OUTPUT_INVALID', /BigInt/);
   const circle = await runNode('export default () => { const a = {}; a.a = a; return a; };');
   assertError(circle, 1, 'E_OUTPUT_INVALID', /circular/i);
+  const nan = [
+    await runNode('export default () => ({ a: 0 / 0 });'),
+    await mayfly('run', '--handler', await source('nan.py', 'def handler(e, c):\n    return float("nan")\n')),
+  ];
+  for (const each of nan) assertError(each, 1, 'E_OUTPUT_INVALID', /JSON has no such number/, /in place of NaN/);
   const shell = await source('s.sh', '#!/bin/sh\necho not json\n');
   await chmod(shell, 0o755);
   assertError(await mayfly('run', '--exec', shell), 1, 'E_OUTPUT_INVALID');
+});
+
+test('a JavaScript heap may fill what was granted, and a leak of many small objects ends for memory', async () => {
+  const limit = "import v8 from 'node:v8'; export default () => v8.getHeapStatistics().heap_size_limit;";
+  const { out, err } = await runNode(limit, '--memory', '512M');
+  assert.ok(Number(out) > 512 * 1024 ** 2, out + err);
+  // It takes 5 to 9 s; the time is for a machine with much else to do.
+  const room = ['--memory', '128M', '--timeout', '2m'];
+  const leak = await runNode('export default () => { const a = []; for (;;) a.push({ b: [1] }); };', ...room);
+  assertError(leak, 1, 'E_FUNCTION_MEMORY', /128 MiB/);
 });
 
 test('too late, too much memory, too much output, no result: each says so', async () => {
