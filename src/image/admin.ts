@@ -4,7 +4,7 @@ import type { Disk } from '../core/disk.ts';
 import type { Random } from '../core/random.ts';
 import { openCatalogue } from './catalogue.ts';
 import type { Catalogue, TagPolicy, TrustPolicy } from './catalogue.ts';
-import { collectImages } from './collect.ts';
+import { collectImages, IMPORTING } from './collect.ts';
 import type { Collected } from './collect.ts';
 import type { Envelope } from './envelope.ts';
 import { openKeys } from './keys.ts';
@@ -54,7 +54,7 @@ export function openAdmin({ home, random, disk, now, process }: AdminOptions): I
     },
     isExported: isMayflyLayout,
     async import(folder, watch, { tag, ...policy }) {
-      const scratch = join(home, 'images', `importing-${process}`);
+      const scratch = join(home, 'images', `${IMPORTING}${process}`);
       const envelope = await importLayout(catalogue, folder, scratch, watch, policy);
       await catalogue.tag(envelope.digest, tag ?? `${envelope.manifest.name}:latest`, policy);
       return envelope;

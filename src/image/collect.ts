@@ -3,12 +3,16 @@
  * from, an artefact of set-up its bytes, and youth keeps what an import or build may be about to name. When anything
  * that could name something cannot be read, nothing is removed.
  */
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { Catalogue } from './catalogue.ts';
 import { listOrNone, readAtMost } from './files.ts';
 import { openStore } from './store.ts';
+
+/** Begins the names of folders in `images/` that belong to one import each. */
+export const IMPORTING = 'importing-';
 
 export interface CollectOptions {
   /** MAYFLY_HOME, absolute. */
@@ -54,10 +58,21 @@ export async function collectImages(catalogue: Catalogue, options: CollectOption
     if (!dryRun) {
       for (const digest of manifests) await catalogue.dropManifest(digest);
       for (const { digest } of blobs) await catalogue.blobs.remove(digest);
+      await removeAbandoned(join(home, 'images'), young);
     }
     const gone = blobs.map(({ digest, bytes }) => ({ digest, bytes }));
     return { manifests, blobs: gone, bytes: gone.reduce((sum, { bytes }) => sum + bytes, 0) };
   });
+}
+
+/** Folders of imports that were killed: as old as nobody's work is. */
+async function removeAbandoned(folder: string, young: (changedAt: number) => boolean): Promise<void> {
+  for (const name of await listOrNone(folder)) {
+    if (!name.startsWith(IMPORTING)) continue;
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found !== undefined && !young(found.mtimeMs)) await rm(path, { recursive: true, force: true });
+  }
 }
 
 /** Digests of what templates boot from. A seal that does not say is of a template that is built anew. */

@@ -13,6 +13,7 @@ import type { Random } from '../core/random.ts';
 import { keyIdOf, parsePublicKey } from './envelope.ts';
 import type { KeyId, PublicKeys, Signer } from './envelope.ts';
 import { listOrNone, makeFolder, readAtMost, writeDurably } from './files.ts';
+import { isDigest } from './manifest.ts';
 
 export interface Keys {
   /** Rejects with E_IMAGE_KEY when a file is not the key that its name says. */
@@ -23,7 +24,7 @@ export interface Keys {
   ownPublic(): Promise<string>;
   /** Resolves to the key's id. Rejects with E_IMAGE_KEY. */
   trust(pem: Buffer, from: string): Promise<KeyId>;
-  /** False when it was not trusted. */
+  /** False when it was not trusted. Rejects with E_USAGE for what is no key's id, and for this machine's own. */
   distrust(keyId: KeyId): Promise<boolean>;
 }
 
@@ -94,6 +95,11 @@ export function openKeys(home: string, random: Random): Keys {
     },
     trust: async (pem, from) => await trust(parsePublicKey(pem, from)),
     async distrust(keyId) {
+      if (!isDigest(keyId)) throw new MayflyError('E_USAGE', `"${keyId}" is no key: write sha256: and 64 hex digits`);
+      const hasOwn = (await stat(privatePath).catch(() => undefined)) !== undefined;
+      if (hasOwn && keyIdOf(createPublicKey(await ownKey())) === keyId) {
+        throw new MayflyError('E_USAGE', 'this machine\'s own key signs its tags: without it no image has a name');
+      }
       const there = (await stat(publicPath(keyId)).catch(() => undefined)) !== undefined;
       await rm(publicPath(keyId), { force: true });
       return there;

@@ -108,8 +108,12 @@ test('from one machine to another: export, import, trust, sign', async (t) => {
   assert.match((await mayfly(to, 'image', 'sign', 'node:vendor')).out, new RegExp(keyId));
   assert.equal((await mayfly(to, 'image', 'trust', '--remove', keyId)).code, 0);
   assert.equal((await mayfly(to, 'image', 'trust', '--remove', keyId)).code, 2);
+  const own = (await to.keys.own()).keyId;
+  for (const key of [own, '../../../etc/x', 'sha256:../x']) {
+    assert.equal((await mayfly(to, 'image', 'trust', '--remove', key)).code, 2, key);
+  }
   assert.equal((await to.catalogue.find('node:vendor')).digest, image.digest, 'its own signature is enough');
-  assert.deepEqual(jsonOf(await mayfly(to, 'image', 'trust', '--json')), { trusted: [(await to.keys.own()).keyId] });
+  assert.deepEqual(jsonOf(await mayfly(to, 'image', 'trust', '--json')), { trusted: [own] });
 });
 
 test('what cannot be trusted says why', async (t) => {

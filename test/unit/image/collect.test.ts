@@ -1,6 +1,6 @@
 /** Goal: what anybody can still name stays, the rest goes. Method: every kind of reference in turn, and none. */
 import assert from 'node:assert/strict';
-import { mkdir, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { digestOf } from '../../../src/core/json.ts';
@@ -12,7 +12,7 @@ import { imageRig } from './rig.ts';
 const all = { dryRun: false, graceMillis: 0 } as const;
 
 test('an untagged image goes with bytes that no other image has; a dry run only says so', async (t) => {
-  const { catalogue, collect, make } = await imageRig(t);
+  const { home, catalogue, collect, make } = await imageRig(t);
   const shared = await make('shared');
   await make('shared', { name: 'twin' });
   const alone = await make('alone', { name: 'alone' });
@@ -27,9 +27,12 @@ test('an untagged image goes with bytes that no other image has; a dry run only 
   const sorted = (gone: Awaited<ReturnType<typeof collect>>) => ({ ...gone, manifests: [...gone.manifests].sort() });
   assert.deepEqual(sorted(await collect({ ...all, dryRun: true })), expected);
   assert.equal((await catalogue.list()).images.length, 3);
+  await mkdir(join(home, 'images', 'importing-1-2'));
+  await writeFile(join(home, 'images', 'importing-1-2', 'file-system'), 'half');
   assert.deepEqual(sorted(await collect(all)), expected);
   assert.deepEqual((await catalogue.blobs.list()).map(({ digest }) => digest), [digestOf('shared')]);
   await catalogue.requireIntact(await catalogue.find('twin'), 'full');
+  assert.deepEqual(await readdir(join(home, 'images')), ['lock', 'manifests', 'tags'], 'nor what a killed import left');
 });
 
 test('templates and artefacts of set-up keep what they are made from', async (t) => {
