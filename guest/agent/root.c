@@ -1,7 +1,7 @@
 /*
  * What the workload sees. One bounded tmpfs holds everything that can be written, so that one size limits it all:
  *
- *   /image (erofs, read-only) + /scratch/upper  ->  overlay  ->  /          read-write
+ *   /image (erofs or squashfs, read-only) + /scratch/upper  ->  overlay  ->  /          read-write
  *   /scratch/tmp                                             ->  /tmp       read-write
  *   /scratch/shm                                             ->  /dev/shm   read-write, not executable
  *   /scratch/function                                        ->  /function  read-only
@@ -42,10 +42,24 @@ static void scratch_options(char *options, size_t room, uint64_t bytes) {
     snprintf(options, room, "mode=0755,size=%" PRIu64 ",nr_inodes=%" PRIu64, bytes, 32768 + bytes / 16384);
 }
 
+/*
+ * Images of set-up are erofs; those that were imported are squashfs, which Debian 12 can write from a stream. Every
+ * squashfs begins with its magic, where an erofs has room for a boot sector and zeros.
+ */
+static const char *image_type(void) {
+    char magic[4];
+    int device = open("/dev/vda", O_RDONLY | O_CLOEXEC);
+    if (device < 0 || read(device, magic, sizeof magic) != sizeof magic) {
+        fault(E_TEMPLATE_BUILD, "base image: %s", strerror(errno));
+    }
+    close(device);
+    return memcmp(magic, "hsqs", sizeof magic) == 0 ? "squashfs" : "erofs";
+}
+
 static void mount_image(void) {
     make_folder(IMAGE_PATH, 0755);
     for (unsigned i = 0; access("/dev/vda", F_OK) != 0 && i < DEVICE_SECONDS_MAX * 200; i++) usleep(5000);
-    if (mount("/dev/vda", IMAGE_PATH, "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0) {
+    if (mount("/dev/vda", IMAGE_PATH, image_type(), MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0) {
         fault(E_TEMPLATE_BUILD, "base image: %s", strerror(errno));
     }
 }

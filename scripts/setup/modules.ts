@@ -1,7 +1,7 @@
 /** Kernel modules of the guest: which ones, and in which order they can be loaded. */
 
 /** Without these there is no bridge and no file system. */
-export const bootModules = ['virtio_pci', 'virtio_console', 'virtio_blk', 'erofs', 'overlay'] as const;
+export const bootModules = ['virtio_pci', 'virtio_console', 'virtio_blk', 'erofs', 'squashfs', 'overlay'] as const;
 
 /** What the guest's redirect of all network traffic needs; loaded only by templates that have it. */
 export const networkModules = [

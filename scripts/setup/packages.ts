@@ -10,6 +10,8 @@ export const systemPackages: readonly (readonly [name: string, use: string])[] =
   ['apparmor', 'compiles the policy inside a clone'],
   ['util-linux', 'jails the VMM: setpriv, prlimit, unshare, flock'],
   ['erofs-utils', 'makes read-only base images'],
+  ['squashfs-tools', 'packs imported images'],
+  ['umoci', 'makes the OCI images that tests import'],
   ['musl-tools', 'compiles the static guest agent'],
   ['gcc', 'compiles the native part of the Node shim'],
   ['libc6-dev', 'its headers'],

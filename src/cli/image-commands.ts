@@ -80,13 +80,18 @@ Examples:
     });
   group
     .command('import')
-    .description('take over an image that `mayfly image export` has written')
-    .argument('<folder>')
+    .description('take over an image: one that `mayfly image export` has written, or anybody\'s OCI image')
+    .argument('<source>', 'a folder of `mayfly image export`, oci:DIR[:TAG] or docker-archive:FILE[:TAG]')
+    .option('--as <name>', 'name of an image that is not Mayfly\'s')
     .option('--tag <tag>', 'name it NAME:TAG (default: its own name, latest)')
     .option('--allow-unsigned', 'also when no trusted key has signed it')
     .option('--allow-downgrade', 'also when the tag names a newer image')
     .option('--json', 'as JSON')
-    .addHelpText('after', examples('mayfly image import ./out', 'mayfly image import ./out --tag node:vendor'))
+    .addHelpText('after', examples(
+      'mayfly image import oci:./debian:12 --as debian',
+      'mayfly image import ./out',
+      'mayfly image import ./out --tag node:vendor',
+    ))
     .action(async (folder: string, options) => exit(await (await load()).importImage(io, folder, options)));
   group
     .command('sign')

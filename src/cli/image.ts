@@ -130,14 +130,31 @@ export async function exportImage(io: Io, reference: string, folder: string, opt
 
 export interface ImportOptions extends Output, Allowances {
   readonly tag?: string;
+  /** Name for somebody else's image. */
+  readonly as?: string;
 }
 
+/** What `mayfly image export` wrote, or anybody's image where the source says what it is. */
 export async function importImage(io: Io, folder: string, options: ImportOptions): Promise<number> {
+  if (/^(oci|docker-archive|docker):/.test(folder)) return await bringImage(io, folder, options);
   const named = options.tag === undefined ? {} : { tag: options.tag };
   const policy = { ...allowances(options), ...named };
   const { digest, manifest } = await (await admin(io)).import(resolve(folder), watchOf(io, 'copying'), policy);
   const name = options.tag ?? `${manifest.name}:latest`;
   return done(io, options, { digest, tag: name }, `${name} is ${digest}`);
+}
+
+async function bringImage(io: Io, source: string, options: ImportOptions): Promise<number> {
+  const name = options.as;
+  if (name === undefined || options.tag !== undefined) {
+    throw new MayflyError('E_USAGE', 'an image of somebody else needs a name here: give one with --as NAME');
+  }
+  const say = (step: string): void => io.err(`mayfly: ${step} …\n`);
+  const brought = await (await admin(io)).bring(source, { name, signal: io.signal, say });
+  const { envelope, merged: { layers, entries, bytes, command } } = brought;
+  const what = `${layers} layers, ${entries} files and folders, ${formatBytes(bytes)}`;
+  const facts = { digest: envelope.digest, tag: `${name}:latest`, layers, entries, bytes, command };
+  return done(io, options, facts, `${name}:latest is ${envelope.digest} (${what})`);
 }
 
 export async function sign(io: Io, reference: string, options: Output): Promise<number> {

@@ -104,7 +104,7 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   const requested = limitsOf(options);
   const env = parseEnvironment(options.env ?? []);
   const { image, workload: chosen } = await workloadOf(io, options, args);
-  const workload = env.size === 0 ? chosen : { ...chosen, env };
+  const workload = env.size === 0 ? chosen : { ...chosen, env: new Map([...(chosen.env ?? []), ...env]) };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
   return { image, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
@@ -139,6 +139,7 @@ interface Chosen {
 async function workloadOf(io: Io, options: RunOptions, args: readonly string[]): Promise<Chosen> {
   const { handler, exec, program, code } = options;
   const given = [handler, exec, program].filter((each) => each !== undefined);
+  if (given.length === 0 && options.image !== undefined) return await ownCommandOf(io, options.image, options, args);
   if (given.length !== 1) {
     const found = given.length === 0 ? 'nothing to run' : `more than one thing to run: ${given.join(', ')}`;
     throw new MayflyError('E_USAGE', found, {
@@ -159,6 +160,22 @@ async function workloadOf(io: Io, options: RunOptions, args: readonly string[]):
   await requireExecutable(file);
   tellShipped(io, packed);
   return { image, workload: { kind: 'executable', argv: [packed.entry, ...args], raw, entries: packed.entries } };
+}
+
+/** The command that an imported image was made for; a caller's arguments take the place of its own, as in Docker. */
+async function ownCommandOf(io: Io, image: string, options: RunOptions, args: readonly string[]): Promise<Chosen> {
+  const allowUnsigned = options.allowUnsigned === true;
+  const { images } = await (await io.openApp()).repository();
+  const { command } = (await images.get(image, { allowUnsigned })).manifest;
+  const argv = command === null ? [] : [...command.entrypoint, ...(args.length > 0 ? args : command.cmd)];
+  if (command === null || argv[0]?.startsWith('/') !== true) {
+    const why = command === null ? 'has no command of its own' : `cannot run ${argv[0] ?? 'nothing'}: no absolute path`;
+    throw new MayflyError('E_USAGE', `the image ${image} ${why}`, {
+      remedy: 'Name a program of the image with `--program`, or ship one with `--handler` or `--exec`.',
+    });
+  }
+  const env = new Map(command.env.map((item) => [item.slice(0, item.indexOf('=')), item.slice(item.indexOf('=') + 1)]));
+  return { image, workload: { kind: 'executable', argv, raw: options.raw === true, entries: [], env } };
 }
 
 async function handlerOf(io: Io, handler: string, options: RunOptions, args: readonly string[]): Promise<Chosen> {

@@ -1,6 +1,8 @@
 /** Everything that an operator does with images, behind one door: the command line holds no logic. */
 import { join } from 'node:path';
 import type { Disk } from '../core/disk.ts';
+import { MayflyError } from '../core/errors.ts';
+import { printableLine } from '../core/json.ts';
 import type { Random } from '../core/random.ts';
 import { openCatalogue } from './catalogue.ts';
 import type { Catalogue, TagPolicy, TrustPolicy } from './catalogue.ts';
@@ -11,6 +13,11 @@ import { openKeys } from './keys.ts';
 import type { Keys } from './keys.ts';
 import { exportLayout, importLayout, isMayflyLayout } from './layout.ts';
 import type { TransferWatch } from './layout.ts';
+import { isImageName } from './manifest.ts';
+import type { ImageManifest } from './manifest.ts';
+import { importImage } from './oci/import.ts';
+import type { MergedImage } from './oci/import.ts';
+import { parseReference } from './oci/reference.ts';
 
 export interface AdminOptions {
   /** MAYFLY_HOME, absolute. */
@@ -34,6 +41,23 @@ export interface ImageAdmin {
   isExported(folder: string): Promise<boolean>;
   /** Stores what was exported and tags it, `NAME:latest` unless another tag is given. */
   import(folder: string, watch: TransferWatch, options: ImportOptions): Promise<Envelope>;
+  /**
+   * Anybody's OCI image: merges its layers into one file system, which this machine then signs as `NAME:latest`.
+   * Rejects with E_IMAGE_SOURCE, _PLATFORM, _CORRUPT, _UNSAFE, _TOO_LARGE, _UNSUPPORTED, E_USAGE and E_INTERRUPTED.
+   */
+  bring(source: string, options: BringOptions): Promise<BroughtImage>;
+}
+
+export interface BringOptions {
+  readonly name: string;
+  readonly signal: AbortSignal;
+  /** Hears what takes seconds. */
+  readonly say: (step: string) => void;
+}
+
+export interface BroughtImage {
+  readonly envelope: Envelope;
+  readonly merged: MergedImage;
 }
 
 export interface ImportOptions extends TrustPolicy, TagPolicy {
@@ -53,11 +77,46 @@ export function openAdmin({ home, random, disk, now, process }: AdminOptions): I
       return envelope;
     },
     isExported: isMayflyLayout,
+    async bring(source, { name, signal, say }) {
+      const scratch = join(home, 'images', `importing-${process}`);
+      const described = describe(source, name);
+      return await importImage(parseReference(source), { scratch, signal, say }, async (merged) => {
+        const { digest, bytes } = await catalogue.blobs.put(merged.file);
+        const envelope = await catalogue.publish({
+          ...described,
+          command: merged.command,
+          fileSystem: { type: 'squashfs', digest, bytes },
+          inputs: merged.digest,
+          created: new Date(now()).toISOString(),
+        }, `${name}:latest`);
+        return { envelope, merged };
+      });
+    },
     async import(folder, watch, { tag, ...policy }) {
       const scratch = join(home, 'images', `${IMPORTING}${process}`);
       const envelope = await importLayout(catalogue, folder, scratch, watch, policy);
       await catalogue.tag(envelope.digest, tag ?? `${envelope.manifest.name}:latest`, policy);
       return envelope;
     },
+  };
+}
+
+/** What is true of every image that Mayfly did not make: it runs executables, and nobody has said what it is for. */
+function describe(source: string, name: string): Omit<ImageManifest, 'command' | 'fileSystem' | 'inputs' | 'created'> {
+  if (!isImageName(name)) throw new MayflyError('E_USAGE', `--as ${printableLine(name, 80)}: not a name for an image`);
+  return {
+    manifestVersion: 1,
+    name,
+    description: `imported from ${printableLine(source, 300)}`,
+    classes: ['compute'],
+    variant: 'standard',
+    runtime: null,
+    serves: { contentTypes: [], eventTypes: [] },
+    policy: { seccomp: 'compute', appArmor: 'compute' },
+    kernel: { minimum: '6.1' },
+    platform: { os: 'linux', architecture: 'amd64' },
+    layers: [],
+    packages: [],
+    origin: 'import',
   };
 }

@@ -6,11 +6,15 @@ import type { FuzzTarget } from './target.ts';
 import { canary } from './targets/canary.ts';
 import { envelope } from './targets/envelope.ts';
 import { frame } from './targets/frame.ts';
+import { layer } from './targets/layer.ts';
 import { manifest } from './targets/manifest.ts';
 import { message } from './targets/message.ts';
+import { oci } from './targets/oci.ts';
 import { session } from './targets/session.ts';
 
-export const targets: Readonly<Record<string, FuzzTarget>> = { envelope, frame, manifest, message, session };
+export const targets: Readonly<Record<string, FuzzTarget>> = {
+  envelope, frame, layer, manifest, message, oci, session,
+};
 
 /** Not a target: a parser with a bug, which the fuzzer must find. It shows that finding nothing means something. */
 export { canary };
