@@ -4,8 +4,10 @@
  */
 import { join } from 'node:path';
 import { deliverEvent, proveProfile } from './bridge/deliver.ts';
-import { makeClone } from './clone/clone.ts';
-import type { CloneOptions } from './clone/clone.ts';
+import { holdMachine, makeClone } from './clone/clone.ts';
+import type { Clone, CloneContext, CloneOptions, CloneOrder } from './clone/clone.ts';
+import { Pool } from './clone/pool.ts';
+import type { PoolOrder, WaitingClone } from './clone/pool.ts';
 import type { Disk } from './core/disk.ts';
 import { MayflyError } from './core/errors.ts';
 import { newRunId } from './core/ids.ts';
@@ -36,6 +38,8 @@ export interface ComposeOptions extends CloneOptions {
   /** This process. */
   readonly owner: OwnerIdentity;
   readonly origin: (request: RunRequest) => Origin;
+  /** Clones that wait; without it every clone is made when its event is there. */
+  readonly pool?: Pool;
 }
 
 export function createStages(options: ComposeOptions): Stages {
@@ -46,7 +50,7 @@ export function createStages(options: ComposeOptions): Stages {
     accept: (bytes) => acceptEvent({ bytes, runId: newRunId(clock, random), clock }),
     open: (event) => openRun(options, event),
     profile: (_event, request) => generateProfile({ request, codeBytes: codeBytes(request.workload) }),
-    clone: (order, context) => makeClone(options, order, context),
+    clone: async (order, context) => (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context)),
     bridge: (clone, profile, { workload }, signal) => proveProfile(clone, profile, workload, signal),
     execute: (clone, delivery, signal) => {
       const now = Number(clock.wallNanos() / 1_000_000n);
@@ -57,6 +61,58 @@ export function createStages(options: ComposeOptions): Stages {
     release: (ledger) => releaseAll(ledger, { disk, processes }),
     seal: (draft) => sealEvidence({ disk, clock, folder: join(home, 'evidence') }, draft),
   };
+}
+
+/** Keeps clones ready for an order; the pool's own record of each is a folder beside those of the runs. */
+export function createPool(options: ComposeOptions): Pool {
+  return new Pool({ clock: options.clock, prime: (order, signal) => primeClone(options, order, signal) });
+}
+
+async function primeClone(options: ComposeOptions, order: PoolOrder, signal: AbortSignal): Promise<WaitingClone> {
+  const { clock, random, disk, processes, home, owner } = options;
+  const { profile, workload } = order;
+  const runId = newRunId(clock, random);
+  const journal = await openJournal(disk, join(home, 'run', runId));
+  await journal.append({ kind: 'pooled', journalVersion: 1, runId, owner });
+  const ledger = new Ledger(journal);
+  const drop = async (): Promise<void> => {
+    const { verified, left } = await releaseAll(ledger, { disk, processes });
+    if (!verified) throw new MayflyError('E_RELEASE_INCOMPLETE', left.join(', '));
+    await journal.remove();
+  };
+  try {
+    const context: CloneContext = { signal, timed: async (_stage, work) => await work() };
+    const template = await options.template(profile.profile, signal);
+    const clone = await makeClone(options, { runId, profile, workload, ledger, attempt: 1 }, context);
+    const proof = await proveProfile(clone, profile, workload, signal);
+    if (proof.differences.length > 0) throw new MayflyError('E_PROOF_MISMATCH', proof.differences.join('; '));
+    const proved = { profileDigest: profile.digest, proof };
+    return { clone: { ...clone, proved }, check: () => template.check(), handOver: () => journal.remove(), drop };
+  } catch (thrown) {
+    await drop();
+    throw thrown;
+  }
+}
+
+/** The run's ledger has the machine before the pool's record of it goes: at any moment one of them accounts for it. */
+async function takeWaiting(
+  { pool }: ComposeOptions,
+  { profile, workload, ledger, attempt }: CloneOrder,
+  { timed }: CloneContext,
+): Promise<Clone | undefined> {
+  const waiting = pool?.take(profile.digest, workload);
+  if (pool === undefined || waiting === undefined) return undefined;
+  return await timed('clone', async () => {
+    const { clone } = waiting;
+    await ledger.announce(attempt).catch(async (thrown: unknown) => {
+      await waiting.drop();
+      throw thrown;
+    });
+    await holdMachine(ledger, clone.machine, clone.session);
+    pool.settle(waiting);
+    await waiting.check();
+    return clone;
+  });
 }
 
 async function openRun(options: ComposeOptions, event: Event): Promise<{ journal: Journal; ledger: Ledger }> {

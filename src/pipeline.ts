@@ -66,7 +66,7 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
     case 'clone': {
       Object.assign(journey, { attempt: effect.attempt, clone: undefined, proof: undefined });
       const profile = journey.need(journey.profile, 'profile');
-      const order = { runId: event.runId, profile, ledger, attempt: effect.attempt };
+      const order = { runId: event.runId, profile, workload: request.workload, ledger, attempt: effect.attempt };
       const timed: CloneContext['timed'] = (stage, work) => journey.timed(stage, work);
       journey.clone = await stages.clone(order, { signal: stopped(request), timed });
       return { is: 'cloned' };

@@ -14,13 +14,14 @@ import type { SealedProfile } from '../profile/profile.ts';
 import type { Execution } from '../validate/execution.ts';
 import { executableEnvironment } from './environment.ts';
 
-/** Resolves also when the proof differs: whoever asked decides. */
+/** Resolves also when the proof differs: whoever asked decides. A clone that waited has proved the same before. */
 export async function proveProfile(
   clone: Clone,
-  { profile }: SealedProfile,
+  { profile, digest }: SealedProfile,
   workload: Workload,
   signal: AbortSignal,
 ): Promise<Proof> {
+  if (clone.proved?.profileDigest === digest) return clone.proved.proof;
   const { kernel, limits: granted } = profile;
   const configuration = {
     limits: { ...granted, outputBytes: outputStreamBytes(granted.outputBytes, workload) },

@@ -8,7 +8,8 @@ import { MayflyError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
 import type { Random } from '../core/random.ts';
 import type { Clock } from '../core/time.ts';
-import type { TimelineStage } from '../evidence/record.ts';
+import type { Proof, TimelineStage } from '../evidence/record.ts';
+import type { Workload } from '../event/workload.ts';
 import type { Profile, SealedProfile } from '../profile/profile.ts';
 import type { Ledger } from '../release/ledger.ts';
 import { consoleDetail } from './console.ts';
@@ -18,13 +19,16 @@ import type { Isolation, Machine, TemplateState, Vmm } from './vmm/contract.ts';
 export interface Clone {
   readonly runId: RunId;
   readonly machine: Machine;
-  /** Adopted: the next step is `configure`. */
+  /** Adopted: the next step is `configure`, unless it is `proved` already. */
   readonly session: Session;
+  /** It waited in the pool, and what it is allowed was proved there. */
+  readonly proved?: { readonly profileDigest: string; readonly proof: Proof };
 }
 
 export interface CloneOrder {
   readonly runId: RunId;
   readonly profile: SealedProfile;
+  readonly workload: Workload;
   readonly ledger: Ledger;
   /** From 1. */
   readonly attempt: number;
@@ -81,7 +85,8 @@ function requireIsolation(isolation: Isolation, { isolation: { minimum } }: Prof
   }
 }
 
-async function holdMachine(ledger: Ledger, machine: Machine, session: Session): Promise<void> {
+/** From here on it is this ledger that the machine is released from. */
+export async function holdMachine(ledger: Ledger, machine: Machine, session: Session): Promise<void> {
   const { pid, startTicks } = machine.identity;
   const taken = [
     ledger.hold({

@@ -173,6 +173,15 @@ export const limits = Object.freeze({
   vmmOpenFiles: 128,
   /** Journal of one run, bytes: about ten lines of a few hundred bytes each, more on retries. */
   journalBytesMax: 1 * MiB,
+
+  /** Clones that may wait at once: each holds a process and tens of MiB. */
+  poolTargetMax: 64,
+  /** A clone that has waited longer is not used any more, ms: its template and its clock are looked at again then. */
+  poolWaitMillisMax: 10 * 60_000,
+  /** How long after one was taken the next clone is made, ms: the event has the processors first. */
+  poolRefillMillis: 50,
+  /** Clones in a row that could not be made before their shelf is given up. */
+  poolFailuresMax: 3,
   /** One evidence record, bytes. A record has about 8 KB; its bounds allow no more than this. */
   evidenceRecordBytesMax: 1 * MiB,
   /** End of the evidence that is searched for the record of a crashed run, bytes: about 8,000 records. */

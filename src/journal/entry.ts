@@ -28,6 +28,8 @@ export type JournalEntry =
       readonly acceptedAt: string;
       readonly event: { readonly digest: string; readonly bytes: number };
     }
+  /** Instead of `accepted`: the folder is that of a clone that waits for an event; `runId` is its own name. */
+  | { readonly kind: 'pooled'; readonly journalVersion: 1; readonly runId: string; readonly owner: OwnerIdentity }
   | { readonly kind: 'profiled'; readonly digest: string }
   /** A machine is about to be started: should its identity never follow, its parent-death signal ended it. */
   | { readonly kind: 'cloning'; readonly attempt: number }

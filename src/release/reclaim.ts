@@ -43,6 +43,8 @@ export type ReclaimStep =
   | { readonly do: 'report'; readonly name: string; readonly reason: string }
   /** Nothing was ever taken, or everything is sealed: only the folder is left. */
   | { readonly do: 'remove'; readonly name: string }
+  /** A clone that waited for an event: nothing was accepted, so there is no evidence to write. */
+  | { readonly do: 'drop'; readonly name: string; readonly holdings: readonly Holding[] }
   | { readonly do: 'end'; readonly name: string; readonly run: AbandonedRun; readonly holdings: readonly Holding[] };
 
 /** A run id tells when it was made; a folder this old without a first entry has no writer any more. */
@@ -66,19 +68,23 @@ function planOne({ name, journal, ownerAlive }: FoundRun, { bootId, wallMillis }
     const old = wallMillis - runIdMillis(name) > SETTLED_MILLIS;
     return old ? { do: 'remove', name } : { do: 'report', name, reason: 'it is just being created' };
   }
-  if (accepted.kind !== 'accepted') return { do: 'report', name, reason: 'its journal does not begin with `accepted`' };
+  if (accepted.kind !== 'accepted' && accepted.kind !== 'pooled') {
+    return { do: 'report', name, reason: 'its journal does not begin with `accepted` or `pooled`' };
+  }
   if (ownerAlive !== false) return { do: 'leave', name };
   if (entries.some(({ kind }) => kind === 'sealed')) return { do: 'remove', name };
   const holdings = entries.flatMap((entry) => (entry.kind === 'holding' ? [entry.holding] : []));
   // No process outlives a boot of the host, and its pids mean nothing in the next one.
   const sameBoot = accepted.owner.bootId === bootId;
+  const still = holdings.filter(({ kind }) => sameBoot || kind === 'path');
+  if (accepted.kind === 'pooled') return { do: 'drop', name, holdings: still };
   const run: AbandonedRun = {
     accepted,
     attempts: entries.filter(({ kind }) => kind === 'cloning').length,
     delivered: entries.some(({ kind }) => kind === 'delivering'),
     profileDigest: entries.find((entry) => entry.kind === 'profiled')?.digest,
   };
-  return { do: 'end', name, run, holdings: holdings.filter(({ kind }) => sameBoot || kind === 'path') };
+  return { do: 'end', name, run, holdings: still };
 }
 
 export interface ReclaimOptions {
@@ -129,7 +135,7 @@ export async function reclaimRuns(options: ReclaimOptions): Promise<Reclaimed> {
 async function inspect({ disk, processes, folder }: ReclaimOptions, name: string, bootId: string): Promise<FoundRun> {
   const journal = await readJournal(disk, join(folder, name));
   const first = journal.ok ? journal.entries[0] : undefined;
-  if (first?.kind !== 'accepted') return { name, journal, ownerAlive: undefined };
+  if (first?.kind !== 'accepted' && first?.kind !== 'pooled') return { name, journal, ownerAlive: undefined };
   const { owner } = first;
   const ownerAlive = owner.bootId === bootId && (await isAlive(processes, owner.pid, BigInt(owner.startTicks)));
   return { name, journal, ownerAlive };
@@ -146,9 +152,9 @@ async function carryOut(options: ReclaimOptions, step: ReclaimStep): Promise<boo
   for (const holding of step.holdings) await giveBack(options, holding);
   const release = await look(options, step.holdings);
   if (!release.verified) throw new Error(`still there: ${release.left.join(', ')}`);
-  await options.seal(step.run, release);
+  if (step.do === 'end') await options.seal(step.run, release);
   await options.disk.remove(path);
-  return true;
+  return step.do === 'end';
 }
 
 async function giveBack(options: ReclaimOptions, holding: Holding): Promise<void> {
