@@ -6,6 +6,7 @@ import { guarded } from '../clone/clone.ts';
 import type { Clone } from '../clone/clone.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
+import type { Clock } from '../core/time.ts';
 import type { Event } from '../event/event.ts';
 import type { RuntimeWorkload, Workload } from '../event/workload.ts';
 import type { Proof } from '../evidence/record.ts';
@@ -34,6 +35,22 @@ export async function proveProfile(
   return { facts: kept(reported), differences: kept(compareFacts(expectedFacts(profile), reported)) };
 }
 
+/**
+ * Has a waiting clone load its function, under the policy that it has just proved; true when it does. An executable would
+ * run, and perhaps end, without its event. A function that is still loading after `loadMillisMax` goes on when it has one.
+ */
+export async function loadAhead(clone: Clone, workload: Workload, clock: Clock, signal: AbortSignal): Promise<boolean> {
+  if (workload.kind !== 'runtime') return false;
+  await guarded(clone, signal, async () => {
+    const loaded = clone.session.start(loadLine(workload, { rehearse: true }));
+    await new Promise<void>((resolve) => {
+      const cancel = clock.after(limits.loadMillisMax, resolve);
+      void loaded.then(() => { cancel(); resolve(); });
+    });
+  });
+  return true;
+}
+
 /** A runtime's result comes in an envelope, and so does its error. */
 function outputStreamBytes(outputBytes: number, { kind }: Workload): number {
   if (kind === 'executable') return outputBytes;
@@ -58,7 +75,11 @@ export interface DeliveryOrder {
 export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: AbortSignal): Promise<Execution> {
   const { event, profile, workload } = order;
   const tail = new Tail(limits.stderrTailBytes);
-  const stdin = workload.kind === 'runtime' ? [runtimeLine(order, workload), event.bytes] : [event.bytes];
+  const stdin = [event.bytes];
+  if (workload.kind === 'runtime') {
+    stdin.unshift(contextLine(order));
+    if (clone.proved?.loaded !== true) stdin.unshift(loadLine(workload, { rehearse: false }));
+  }
   const { exit, output, outputTruncated, stdout, stderr } = await guarded(clone, signal, () =>
     clone.session.execute({
       stdin: Buffer.concat(stdin),
@@ -77,13 +98,17 @@ export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: A
   };
 }
 
-/** First line on a runtime's fd 3 (docs/FORMATS.md). */
-function runtimeLine(order: DeliveryOrder, { handler, env }: RuntimeWorkload): Buffer {
-  const { event, profile, deadlineMillis } = order;
+/** First line on a runtime's fd 3 (docs/FORMATS.md). With time at hand the runtime also rehearses a call. */
+function loadLine({ handler, env }: RuntimeWorkload, { rehearse }: { readonly rehearse: boolean }): Buffer {
+  const variables = env === undefined || env.size === 0 ? {} : { env: Object.fromEntries(env) };
+  return Buffer.from(`${JSON.stringify({ handler, ...variables, ...(rehearse ? { rehearse } : {}) })}\n`);
+}
+
+/** Second line. */
+function contextLine({ event, profile, deadlineMillis }: DeliveryOrder): Buffer {
   const { image, limits: granted } = profile.profile;
   const context = { runId: event.runId, deadlineMillis, memoryBytes: granted.memoryBytes, image: image.name };
-  const variables = env === undefined || env.size === 0 ? {} : { env: Object.fromEntries(env) };
-  return Buffer.from(`${JSON.stringify({ handler, context, ...variables })}\n`);
+  return Buffer.from(`${JSON.stringify(context)}\n`);
 }
 
 /** The last bytes of a stream, in a buffer of twice that size: cheap also for a guest that sends single bytes. */

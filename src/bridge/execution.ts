@@ -36,22 +36,35 @@ interface ExecutionTimings {
 export interface ExecutionOptions {
   readonly clock: Clock;
   readonly limits: { readonly stdoutBytes: number; readonly stderrBytes: number; readonly outputBytes: number };
+}
+
+/** What they throw ends the session. */
+export interface Listener {
   readonly onStdout: ((chunk: Buffer) => void) | undefined;
   readonly onStderr: ((chunk: Buffer) => void) | undefined;
 }
 
 export class RunningExecution {
-  readonly #options: ExecutionOptions;
+  /** The first byte of output has come, or the end. */
+  readonly spoken: Promise<void>;
+  readonly #clock: Clock;
+  #speak: () => void = () => {};
   readonly #startedMillis: number;
   readonly #stdout: Inflow;
   readonly #stderr: Inflow;
   readonly #output: Inflow;
   readonly #result: Collector;
+  #listener: Listener | undefined;
+  /** Logs of a function that was loaded before its event: at most one window for each stream, for no credit is given. */
+  #early: { readonly stream: number; readonly bytes: Buffer }[] = [];
   #stdinMillis: number | undefined;
   #firstDataMillis: number | undefined;
 
   constructor(options: ExecutionOptions) {
-    this.#options = options;
+    this.#clock = options.clock;
+    this.spoken = new Promise((resolve) => {
+      this.#speak = resolve;
+    });
     this.#startedMillis = options.clock.now();
     this.#stdout = new Inflow('stdout', options.limits.stdoutBytes);
     this.#stderr = new Inflow('stderr', options.limits.stderrBytes);
@@ -63,6 +76,12 @@ export class RunningExecution {
     return { stdout: countOf(this.#stdout), stderr: countOf(this.#stderr) };
   }
 
+  /** Somebody wants the logs: what came before, and what is to come. */
+  listen(listener: Listener): void {
+    this.#listener = listener;
+    for (const { stream, bytes } of this.#early.splice(0)) this.#log(stream, bytes);
+  }
+
   stdinSent(): void {
     this.#stdinMillis = this.#elapsed();
   }
@@ -72,9 +91,18 @@ export class RunningExecution {
     const inflow = this.#inflow(stream);
     inflow.receive(payload.length);
     this.#firstDataMillis ??= this.#elapsed();
-    if (inflow === this.#output) this.#result.append(payload);
-    else if (inflow === this.#stdout) this.#options.onStdout?.(payload);
-    else this.#options.onStderr?.(payload);
+    if (inflow === this.#output) {
+      this.#result.append(payload);
+      this.#speak();
+    }
+    // A copy: the payload is a view of a chunk that may be much larger.
+    else if (this.#listener === undefined) this.#early.push({ stream, bytes: Buffer.from(payload) });
+    else this.#log(stream, payload);
+  }
+
+  #log(stream: number, bytes: Buffer): void {
+    if (stream === streams.stdout) this.#listener?.onStdout?.(bytes);
+    else this.#listener?.onStderr?.(bytes);
   }
 
   /** The credit to grant on a stream now, 0 for none. What was received is used at once. */
@@ -91,6 +119,7 @@ export class RunningExecution {
     for (const inflow of [this.#stdout, this.#stderr, this.#output]) {
       if (!inflow.ended) throw new ProtocolError('order', `EXIT before END on ${inflow.name}`);
     }
+    this.#speak();
     return {
       exit,
       output: this.#result.take(),
@@ -105,7 +134,7 @@ export class RunningExecution {
   }
 
   #elapsed(): number {
-    return this.#options.clock.now() - this.#startedMillis;
+    return this.#clock.now() - this.#startedMillis;
   }
 
   #inflow(stream: number): Inflow {

@@ -24,13 +24,16 @@ export interface SenderOptions {
   readonly link: Link;
   readonly stream: 'stdin' | 'code';
   readonly items: Iterable<Outgoing>;
+  /** `items` is only the beginning: END waits for `finish`. */
+  readonly open?: boolean;
   /** END is written. */
   readonly onDone?: () => void;
 }
 
 export class Sender {
   readonly #options: SenderOptions;
-  readonly #items: Iterator<Outgoing>;
+  #items: Iterator<Outgoing>;
+  #open: boolean;
   readonly #outflow: Outflow;
   readonly #stream: number;
   /** Bytes of the current item that are still to be sent. */
@@ -40,6 +43,7 @@ export class Sender {
   constructor(options: SenderOptions) {
     this.#options = options;
     this.#items = options.items[Symbol.iterator]();
+    this.#open = options.open === true;
     this.#outflow = new Outflow(options.stream);
     this.#stream = streams[options.stream];
   }
@@ -60,12 +64,21 @@ export class Sender {
       }
       const { value, done } = this.#items.next();
       if (done === true) {
+        if (this.#open) return;
         this.#done = true;
         link.send(frameTypes.END, this.#stream, encodeEnd({ totalBytes: this.#outflow.sentBytes, truncated: false }));
         onDone?.();
       } else if (value.kind === 'bytes') this.#rest = value.bytes;
       else link.send(value.type, 0, value.payload);
     }
+  }
+
+  /** The rest of what an open sender sends: what it began with is small and has left the iterator by now. */
+  finish(items: Iterable<Outgoing>): void {
+    const begun = this.#items;
+    this.#items = joined(begun, items);
+    this.#open = false;
+    this.pump();
   }
 
   /** CREDIT has come. Throws ProtocolError. */
@@ -80,6 +93,11 @@ export class Sender {
     link.send(frameTypes.DATA, this.#stream, this.#rest.subarray(0, length));
     this.#rest = this.#rest.subarray(length);
   }
+}
+
+function* joined(first: Iterator<Outgoing>, then: Iterable<Outgoing>): Generator<Outgoing, void, undefined> {
+  for (let next = first.next(); next.done !== true; next = first.next()) yield next.value;
+  yield* then;
 }
 
 export function* stdinItems(stdin: Buffer): Generator<Outgoing, void, undefined> {

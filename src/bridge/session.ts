@@ -2,8 +2,11 @@
  * The host's side of one clone's bridge, from the first frame under its nonce to EXIT. Used once, like the clone.
  *
  *   fresh ──adopt()──▶ adopting ──ADOPTED──▶ adopted ──configure()──▶ configuring ──PROOF──▶ proved
- *                                                                                              │ execute()
- *   any state but finished ──▶ failed                       finished ◀──EXIT── executing ◀─────┘
+ *                                                                                              │ start()
+ *   any state but finished ──▶ failed     finished ◀──EXIT── executing ◀──execute()── started ◀──┘
+ *
+ * start() lets the function be loaded before there is an event; execute() does it itself when nobody has. A function that
+ * ends before its event was not able to be loaded: execute() then answers with that end.
  *
  * configure() may be called while adopting: its bytes follow at once and its time includes the adoption's.
  *
@@ -65,7 +68,7 @@ export interface ExecuteOptions {
 }
 
 export type Status =
-  | { readonly state: 'fresh' | 'adopting' | 'configuring' | 'executing' }
+  | { readonly state: 'fresh' | 'adopting' | 'configuring' | 'started' | 'executing' }
   | { readonly state: 'adopted'; readonly adopted: Adopted }
   | { readonly state: 'proved'; readonly facts: readonly string[] }
   | { readonly state: 'finished'; readonly execution: Execution }
@@ -86,6 +89,8 @@ const faultCodes: ReadonlyMap<string, { readonly code: ErrorCode; readonly befor
   ['E_CLONE_FAILED', { code: 'E_CLONE_FAILED', beforeStart: true }],
   ['E_FUNCTION_LOAD', { code: 'E_FUNCTION_LOAD', beforeStart: false }],
 ]);
+
+const mayFault: ReadonlySet<Status['state']> = new Set(['adopting', 'configuring', 'started', 'executing']);
 
 export class Session {
   /** Resolves, never rejects, when the session fails or is closed before it has finished. */
@@ -171,22 +176,44 @@ export class Session {
   }
 
   /**
-   * Delivers the event and collects what comes of it. Rejects with E_FUNCTION_TIMEOUT after `wallMillis`: the logs
-   * until then have gone to the callbacks, and `received` counts them.
+   * Starts the function with the beginning of its stdin, small enough for one window. Throws unless proved. Resolves when
+   * the function says the first byte of its output or has ended: a rehearsing runtime sends a blank when it is ready.
    */
-  execute({ stdin, onStdout, onStderr, wallMillis }: ExecuteOptions): Promise<Execution> {
+  start(head: Buffer): Promise<void> {
     const granted = this.#limits;
-    if (this.#status.state !== 'proved' || granted === undefined) return this.#refuse('execute');
-    const call = this.#begin<Execution>(wallMillis, 'E_FUNCTION_TIMEOUT', 'EXIT');
-    this.#executing = call;
-    this.#status = { state: 'executing' };
-    const execution = new RunningExecution({ clock: this.#clock, limits: granted, onStdout, onStderr });
+    if (this.#status.state !== 'proved' || granted === undefined || head.length > limits.streamWindowBytes) {
+      throw new MayflyError('E_INTERNAL', `start() of ${head.length} bytes while the session is ${this.#status.state}`);
+    }
+    const execution = new RunningExecution({ clock: this.#clock, limits: granted });
     this.#execution = execution;
+    this.#status = { state: 'started' };
     this.#guarded(() => {
       this.#link.send(messages.START.type, 0, encodeMessage('START', {}));
       const onDone = (): void => execution.stdinSent();
-      this.#stdin = new Sender({ link: this.#link, stream: 'stdin', items: stdinItems(stdin), onDone });
+      this.#stdin = new Sender({ link: this.#link, stream: 'stdin', items: stdinItems(head), open: true, onDone });
       this.#stdin.pump();
+    });
+    return Promise.race([execution.spoken, this.failed.then(() => {})]);
+  }
+
+  /**
+   * Delivers the event, or what of it `start` has not sent, and collects what comes of it. Rejects with
+   * E_FUNCTION_TIMEOUT after `wallMillis`: the logs until then have gone to the callbacks, and `received` counts them.
+   */
+  execute({ stdin, onStdout, onStderr, wallMillis }: ExecuteOptions): Promise<Execution> {
+    if (this.#status.state === 'proved') void this.start(Buffer.alloc(0));
+    const status = this.#status;
+    const execution = this.#execution;
+    const early = status.state === 'finished' && this.#executing === undefined;
+    if (execution === undefined || (status.state !== 'started' && !early)) return this.#refuse('execute');
+    const call = this.#begin<Execution>(wallMillis, 'E_FUNCTION_TIMEOUT', 'EXIT');
+    this.#executing = call;
+    this.#guarded(() => {
+      execution.listen({ onStdout, onStderr });
+      if (early) return call.resolve(status.execution);
+      this.#status = { state: 'executing' };
+      this.#stdin?.finish(stdinItems(stdin));
+      this.#grantAll(execution);
     });
     return call.promise;
   }
@@ -221,15 +248,18 @@ export class Session {
 
   /** A guest that does not read gets no credit: it may fill its windows, and then it breaks the rules or waits. */
   #grant(execution: RunningExecution, stream: number): void {
-    if (this.#link.congested) return;
+    if (this.#link.congested || this.#status.state !== 'executing') return;
     const credit = execution.takeCredit(stream);
     if (credit > 0) this.#link.send(frameTypes.CREDIT, stream, encodeCredit(credit));
   }
 
+  #grantAll(execution: RunningExecution): void {
+    for (const stream of [streams.stdout, streams.stderr, streams.output]) this.#grant(execution, stream);
+  }
+
   #onWritable(): void {
     this.#sender()?.pump();
-    if (this.#execution === undefined) return;
-    for (const stream of [streams.stdout, streams.stderr, streams.output]) this.#grant(this.#execution, stream);
+    if (this.#execution !== undefined) this.#grantAll(this.#execution);
   }
 
   #receiveCredit(stream: number, bytes: number): void {
@@ -254,13 +284,15 @@ export class Session {
       this.#link.stop();
       this.#status = { state: 'finished', execution };
       this.#executing?.resolve(execution);
-    } else if (name === 'FAULT' && (state === 'adopting' || state === 'configuring' || state === 'executing')) {
-      this.#fail(faultOf(fields, state === 'executing'));
+    } else if (name === 'FAULT' && mayFault.has(state)) {
+      this.#fail(faultOf(fields, state === 'started' || state === 'executing'));
     } else throw this.#outOfOrder(name);
   }
 
   #running(what: string): RunningExecution {
-    if (this.#status.state !== 'executing' || this.#execution === undefined) throw this.#outOfOrder(what);
+    const { state } = this.#status;
+    const running = state === 'started' || state === 'executing';
+    if (!running || this.#execution === undefined) throw this.#outOfOrder(what);
     return this.#execution;
   }
 

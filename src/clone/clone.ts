@@ -22,7 +22,7 @@ export interface Clone {
   /** Adopted: the next step is `configure`, unless it is `proved` already. */
   readonly session: Session;
   /** It waited in the pool, and what it is allowed was proved there. */
-  readonly proved?: { readonly profileDigest: string; readonly proof: Proof };
+  readonly proved?: { readonly profileDigest: string; readonly proof: Proof; readonly loaded: boolean };
 }
 
 export interface CloneOrder {

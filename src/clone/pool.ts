@@ -79,7 +79,7 @@ export class Pool {
       const next = shelf.waiting.shift();
       if (next === undefined) break;
       const fresh = clock.now() - next.since < limits.poolWaitMillisMax;
-      if (fresh && next.waiting.clone.session.status.state === 'proved') taken = next.waiting;
+      if (fresh && isReady(next.waiting.clone)) taken = next.waiting;
       else this.#inBackground(next.waiting.drop());
     }
     if (shelf !== undefined) clock.after(limits.poolRefillMillis, () => this.#fill());
@@ -145,4 +145,10 @@ export class Pool {
     // A failure stays in the set: close() reports it.
     work.then(() => this.#background.delete(work), () => {});
   }
+}
+
+/** A function that could not be loaded has ended already: its event is told so. */
+function isReady({ session }: Clone): boolean {
+  const { state } = session.status;
+  return state === 'proved' || state === 'started' || state === 'finished';
 }

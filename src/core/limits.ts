@@ -180,6 +180,8 @@ export const limits = Object.freeze({
   poolWaitMillisMax: 10 * 60_000,
   /** How long after one was taken the next clone is made, ms: the event has the processors first. */
   poolRefillMillis: 50,
+  /** A waiting clone has its function loaded before it is offered, or this long after it began to, ms. */
+  loadMillisMax: 10_000,
   /** Clones in a row that could not be made before their shelf is given up. */
   poolFailuresMax: 3,
   /** One evidence record, bytes. A record has about 8 KB; its bounds allow no more than this. */

@@ -1,6 +1,8 @@
 /** The whole product for benchmarks and soaks: real machines, real pipeline, and VMMs that can be spawned ahead. */
 import { join } from 'node:path';
-import { createStages } from '../../src/compose.ts';
+import type { Pool } from '../../src/clone/pool.ts';
+import { createPool, createStages } from '../../src/compose.ts';
+import type { ComposeOptions } from '../../src/compose.ts';
 import { createDisk } from '../../src/core/disk.ts';
 import { packFunction } from '../../src/event/code.ts';
 import type { Workload } from '../../src/event/workload.ts';
@@ -47,6 +49,8 @@ export class AheadVmm implements Vmm {
 export interface World {
   readonly rig: Rig;
   readonly vmm: AheadVmm;
+  /** Empty until it is told to keep something. */
+  readonly pool: Pool;
   run(image: string, workload: Workload, event: Buffer, observer?: RunObserver): Promise<Outcome>;
 }
 
@@ -56,23 +60,24 @@ export async function openWorld(): Promise<World> {
   const processes = createProcesses();
   const startTicks = String(await processes.startTicks(process.pid));
   const owner = { pid: process.pid, startTicks, bootId: await processes.bootId() };
+  const composition: ComposeOptions = {
+    home, clock, random, vmm, processes, owner, disk: createDisk(),
+    template: async ({ image, shape }) => rig.templates.get(await rig.repository.images.get(image.name), shape.ramBytes),
+    origin: ({ image }) => ({
+      isolation: vmm.isolation, vmm: vmm.version, kernel: rig.repository.kernel.digest,
+      imageName: image.name, imageDigest: image.digest,
+    }),
+  };
+  const pool = createPool(composition);
+  const stages = createStages({ ...composition, pool });
   return {
     rig,
     vmm,
+    pool,
     async run(name, workload, event, observer = {}) {
-      const image = await rig.repository.images.get(name);
-      const stages = createStages({
-        home, clock, random, vmm, processes, owner, disk: createDisk(),
-        template: ({ shape }) => rig.templates.get(image, shape.ramBytes),
-        origin: () => ({
-          isolation: vmm.isolation, vmm: vmm.version, kernel: rig.repository.kernel.digest,
-          imageName: image.name, imageDigest: image.digest,
-        }),
-      });
-      const request = {
-        image: { name: image.name, digest: image.digest }, workload, event, limits: {}, minimumIsolation: 'tcg' as const,
-      };
-      return await runEvent(stages, request, observer);
+      const { digest } = await rig.repository.images.get(name);
+      const image = { name, digest };
+      return await runEvent(stages, { image, workload, event, limits: {}, minimumIsolation: 'tcg' }, observer);
     },
   };
 }

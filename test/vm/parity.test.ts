@@ -113,9 +113,9 @@ for (const [name, open] of Object.entries(subjects)) {
         await machine.resume();
         const session = await configured(machine);
         const context = { runId, deadlineMillis: Date.now() + 60_000, memoryBytes: 1, image: 'node' };
-        const head = { handler: '/function/h.mjs', context };
+        const head = { handler: '/function/h.mjs' };
         const event = { specversion: '1.0', id: '1', source: '/t', type: 't', data: { n: 7 } };
-        const stdin = Buffer.from(`${JSON.stringify(head)}\n${JSON.stringify(event)}`);
+        const stdin = Buffer.from(`${JSON.stringify(head)}\n${JSON.stringify(context)}\n${JSON.stringify(event)}`);
         const { output, exit } = await session.execute({ stdin, wallMillis: 60_000 });
         assert.deepEqual(JSON.parse(output.toString()), { ok: true, value: { got: { n: 7 } } });
         assert.equal(exit.oomKills, 0);

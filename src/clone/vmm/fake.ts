@@ -341,7 +341,8 @@ function halfFrame(sequence: number, nonce: bigint): Buffer {
 
 /** A runtime that returns the event. */
 function echo(stdin: Buffer): Buffer {
-  const event = stdin.subarray(stdin.indexOf(0x0a) + 1);
+  // After the lines of the function and of the context.
+  const event = stdin.subarray(stdin.indexOf(0x0a, stdin.indexOf(0x0a) + 1) + 1);
   return Buffer.concat([Buffer.from('{"ok":true,"value":'), event, Buffer.from('}')]);
 }
 

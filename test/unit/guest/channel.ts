@@ -57,7 +57,7 @@ export async function drive(options: DriveOptions): Promise<Channel> {
     }
     if (!delivered && said === 'ready\nrenewed\n') {
       delivered = true;
-      request.end(`${JSON.stringify({ handler, context, env: variables })}\n${JSON.stringify(event)}`);
+      request.end(`${JSON.stringify({ handler, env: variables })}\n${JSON.stringify(context)}\n${JSON.stringify(event)}`);
     }
   }
   const [status] = await exited;
