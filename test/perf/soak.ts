@@ -9,6 +9,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { SealedProfile } from '../../src/profile/profile.ts';
 import { home } from '../vm/rig.ts';
 import { printTable, row, timeHead } from './table.ts';
 import { handler, openWorld } from './world.ts';
@@ -38,12 +39,23 @@ const failures: string[] = [];
 const seen = new Map<string, Set<string>>();
 const times = new Map<string, number[]>(subjects.map(({ image }) => [image, []]));
 let retried = 0;
+let waited = 0;
 
 // Templates and caches first: what they leave is no leak.
-for (const { image, workload } of subjects) await world.run(image, workload, Buffer.from('{}'));
+const profiles = new Map<string, SealedProfile | undefined>();
+for (const { image, workload } of subjects) {
+  profiles.set(image, (await world.run(image, workload, Buffer.from('{}'))).profile);
+}
 const before = lookAround();
 const started = performance.now();
+// An event takes a clone that waits when there is one, and has one made when there is none: both ways are under test.
+for (const { image, workload } of subjects) {
+  const profile = profiles.get(image);
+  if (profile === undefined) throw new Error(`there is no profile for ${image}`);
+  world.pool.keep({ profile, workload }, 1);
+}
 while (cycles < wanted && performance.now() - started < millisMax) await once(cycles++);
+await world.pool.close().catch((thrown: unknown) => failures.push(`the pool: ${String(thrown)}`));
 await new Promise((resolve) => setTimeout(resolve, 500));
 const after = lookAround();
 
@@ -54,6 +66,7 @@ for (const name of Object.keys(before) as (keyof Surroundings)[]) {
 printTable(`${cycles} of ${wanted} clone-run-kill cycles in ${((performance.now() - started) / 60_000).toFixed(1)} min`, timeHead,
   [...times].map(([image, millis]) => row(`${image}: event to sealed`, millis)));
 process.stdout.write(`distinct values collected: ${[...seen].map(([what, found]) => `${what} ${found.size}`).join(', ')}\n`);
+process.stdout.write(`events that met a clone that waited: ${waited}\n`);
 process.stdout.write(`clones given up before delivery and replaced: ${retried}\n`);
 process.stdout.write(`resident memory of this process: ${(process.memoryUsage.rss() / 1024 ** 2).toFixed(0)} MiB\n`);
 for (const failure of failures.slice(0, 50)) process.stdout.write(`FAILED  ${failure}\n`);
@@ -65,6 +78,7 @@ async function once(cycle: number): Promise<void> {
   const from = performance.now();
   const outcome = await world.run(subject.image, subject.workload, Buffer.from(`{"cycle":${cycle}}`));
   times.get(subject.image)?.push(performance.now() - from);
+  if (!outcome.timeline.some(({ stage }) => stage === 'uniqueness')) waited++;
   const where = `cycle ${cycle} (${subject.image}, ${outcome.runId})`;
   retried += outcome.attempts.length > 1 ? outcome.attempts.length - 1 : 0;
   if (outcome.state !== 'sealed') failures.push(`${where}: ${outcome.state}, ${outcome.release.left.join(', ')}`);

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { limits } from '../../../src/core/limits.ts';
 import { frameTypes, streams } from '../../../src/bridge/frame.ts';
 import { decodeMessage } from '../../../src/bridge/message.ts';
 import type { CodeEntry } from '../../../src/bridge/session.ts';
@@ -252,4 +253,52 @@ test('rejections that nobody awaits are not unhandled', async () => {
   process.off('unhandledRejection', note);
   assert.deepEqual(unhandled, []);
   assert.equal(session.status.state, 'failed');
+});
+
+// ---- a function that is loaded before its event -----------------------------------------------------------------------
+
+test('start sends the function, execute the event; early logs wait for somebody who wants them', async () => {
+  const { session, guest, clock } = await provedRig();
+  guest.heard();
+  const spoken = session.start(Buffer.from('head\n'));
+  assert.deepEqual(guest.heard(), ['START', 'DATA 4 5'], 'no END: the event is to come');
+  assert.equal(session.status.state, 'started');
+  guest.data('stdout', 'early');
+  guest.data('output', ' ');
+  await spoken;
+  assert.deepEqual(guest.heard(), [], 'no credit before there is an event');
+  const logs: string[] = [];
+  const executing = session.execute({
+    stdin: Buffer.from('event'), wallMillis: 1000, onStdout: (chunk) => logs.push(String(chunk)),
+  });
+  assert.deepEqual(logs, ['early']);
+  assert.deepEqual(guest.heard(), ['DATA 4 5', 'END 4']);
+  guest.data('output', '{}');
+  guest.end('stdout', 5);
+  guest.end('stderr', 0);
+  guest.end('output', 3);
+  guest.say('EXIT', exit);
+  assert.equal(String((await executing).output), ' {}');
+  assert.equal(clock.pending, 0);
+});
+
+test('a function that ended while it was loaded answers its event with that end', async () => {
+  const { session, guest } = await provedRig();
+  const spoken = session.start(Buffer.from('head\n'));
+  guest.data('output', 'no');
+  for (const [name, bytes] of [['stdout', 0], ['stderr', 0], ['output', 2]] as const) guest.end(name, bytes);
+  guest.say('EXIT', exit);
+  await spoken;
+  assert.equal(session.status.state, 'finished');
+  const stdin = Buffer.from('event');
+  assert.equal(String((await session.execute({ stdin, wallMillis: 1000 })).output), 'no');
+  await assert.rejects(session.execute({ stdin, wallMillis: 1000 }), /while .* finished/, 'but only once');
+});
+
+test('a guest that floods before its event breaks the rules', async () => {
+  const { session, guest } = await provedRig();
+  const spoken = session.start(Buffer.alloc(0));
+  for (let sent = 0; sent <= limits.streamWindowBytes; sent += 32_768) guest.data('stdout', 'x'.repeat(32_768));
+  await spoken;
+  await assert.rejects(session.execute({ stdin: Buffer.alloc(0), wallMillis: 1 }), { code: 'E_GUEST_PROTOCOL' });
 });

@@ -172,6 +172,18 @@ async function reclaim(folder: string, changes: Partial<Parameters<typeof reclai
 
 const dead = { pid: 2 ** 22 - 3, startTicks: '1', bootId };
 
+test('a clone that waited when its owner died is killed and removed, without evidence: nothing was accepted', async () => {
+  const folder = join(home, 'run-pooled');
+  const { pid, startTicks } = await sleeper();
+  await plant(folder, ids[0], [
+    { kind: 'pooled', journalVersion: 1, runId: ids[0], owner: dead },
+    { kind: 'cloning', attempt: 1 }, { kind: 'holding', holding: { kind: 'machine', pid, startTicks } },
+  ]);
+  assert.deepEqual(await reclaim(folder), { ended: [], reports: [], sealed: [] });
+  assert.equal(await processes.startTicks(pid), undefined, 'its machine is still there');
+  assert.deepEqual(await disk.list(folder), []);
+});
+
 test('a dead owner’s machine is killed, its evidence sealed, its folder removed; again, nothing happens', async () => {
   const folder = join(home, 'run-dead');
   const { pid, startTicks } = await sleeper();
