@@ -50,7 +50,9 @@ export function createStages(options: ComposeOptions): Stages {
     accept: (bytes) => acceptEvent({ bytes, runId: newRunId(clock, random), clock }),
     open: (event) => openRun(options, event),
     profile: (_event, request) => generateProfile({ request, codeBytes: codeBytes(request.workload) }),
-    clone: async (order, context) => (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context)),
+    clone: async (order, context) => {
+      return (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context));
+    },
     bridge: (clone, profile, { workload }, signal) => proveProfile(clone, profile, workload, signal),
     execute: (clone, delivery, signal) => {
       const now = Number(clock.wallNanos() / 1_000_000n);

@@ -36,8 +36,9 @@ export async function proveProfile(
 }
 
 /**
- * Has a waiting clone load its function, under the policy that it has just proved; true when it does. An executable would
- * run, and perhaps end, without its event. A function that is still loading after `loadMillisMax` goes on when it has one.
+ * Has a waiting clone load its function, under the policy that it has just proved; true when it does. An executable
+ * would run, and perhaps end, without its event. A function that is still loading after `loadMillisMax` goes on when it
+ * has one.
  */
 export async function loadAhead(clone: Clone, workload: Workload, clock: Clock, signal: AbortSignal): Promise<boolean> {
   if (workload.kind !== 'runtime') return false;

@@ -55,7 +55,7 @@ export class RunningExecution {
   readonly #output: Inflow;
   readonly #result: Collector;
   #listener: Listener | undefined;
-  /** Logs of a function that was loaded before its event: at most one window for each stream, for no credit is given. */
+  /** Logs of a function that was loaded before its event: at most a window for each stream, as no credit is given. */
   #early: { readonly stream: number; readonly bytes: Buffer }[] = [];
   #stdinMillis: number | undefined;
   #firstDataMillis: number | undefined;

@@ -5,8 +5,8 @@
  *                                                                                              │ start()
  *   any state but finished ──▶ failed     finished ◀──EXIT── executing ◀──execute()── started ◀──┘
  *
- * start() lets the function be loaded before there is an event; execute() does it itself when nobody has. A function that
- * ends before its event was not able to be loaded: execute() then answers with that end.
+ * start() lets the function be loaded before there is an event; execute() does it itself when nobody has. A function
+ * that ends before its event was not able to be loaded: execute() then answers with that end.
  *
  * configure() may be called while adopting: its bytes follow at once and its time includes the adoption's.
  *
@@ -176,8 +176,9 @@ export class Session {
   }
 
   /**
-   * Starts the function with the beginning of its stdin, small enough for one window. Throws unless proved. Resolves when
-   * the function says the first byte of its output or has ended: a rehearsing runtime sends a blank when it is ready.
+   * Starts the function with the beginning of its stdin, small enough for one window. Throws unless proved. Resolves
+   * when the function says the first byte of its output or has ended: a rehearsing runtime sends a blank when it is
+   * ready.
    */
   start(head: Buffer): Promise<void> {
     const granted = this.#limits;

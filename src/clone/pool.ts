@@ -1,7 +1,7 @@
 /**
  * Clones that wait: made, found unique, limited and proved before there is an event, so that an event meets a machine
- * that only has to run it. Each is still used for exactly one event, and only for one whose own profile and function are
- * those that it was proved for: the shelf is chosen by the profile's digest and by the very function.
+ * that only has to run it. Each is still used for exactly one event, and only for one whose own profile and function
+ * are those that it was proved for: the shelf is chosen by the profile's digest and by the very function.
  *
  * One clone is made at a time, a moment after another one was taken: whoever took it has the processors first.
  */
@@ -55,7 +55,7 @@ export class Pool {
     this.#options = options;
   }
 
-  /** From now on `target` clones wait for this order; 0 ends that. Throws E_LIMIT_INVALID over `poolTargetMax` in all. */
+  /** From now on `target` clones wait for this order; 0 ends that. Throws E_LIMIT_INVALID over `poolTargetMax`. */
   keep(order: PoolOrder, target: number): void {
     const known = this.#find(order.profile.digest, order.workload);
     const others = this.#shelves.reduce((sum, shelf) => sum + (shelf === known ? 0 : shelf.target), 0);

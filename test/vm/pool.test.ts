@@ -1,4 +1,4 @@
-/** Clones that waited, in real machines: quick, unique, proved, each for one event, and gone when the pool is closed. */
+/** Clones that waited, in real machines: unique, proved, each for one event, and gone when the pool is closed. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -34,7 +34,7 @@ async function run(handler: string, code: string, order: Order = {}): Promise<Ou
   const image = handler.endsWith('.py') ? 'python' : 'node';
   const context = { runId: 'r', deadlineMillis: Date.now() + 60_000, memoryBytes: 256 * mebibyte, image };
   const outcome = await runIn(rig, templates.get(image) ?? assert.fail(image), {
-    stdin: `${JSON.stringify({ handler: `/function/${handler}` })}\n${JSON.stringify(context)}\n${JSON.stringify(event)}`,
+    stdin: [{ handler: `/function/${handler}` }, context, event].map((each) => JSON.stringify(each)).join('\n'),
     ...order,
     files: [file(handler, code), ...(order.files ?? [])],
   });

@@ -123,8 +123,8 @@ async function respond({ handler: path, rehearse }, read) {
 }
 
 /**
- * In a clone that has time before its event: what is between request and answer runs once, with no code of the customer,
- * so that the machine below has translated it by then.
+ * In a clone that has time before its event: what is between request and answer runs once, with no code of the
+ * customer, so that the machine below has translated it by then.
  */
 async function rehearseCall() {
   const sample = `{"runId":"","deadlineMillis":0,"memoryBytes":1,"image":""}\n${SAMPLE_EVENT}`;

@@ -255,7 +255,7 @@ test('rejections that nobody awaits are not unhandled', async () => {
   assert.equal(session.status.state, 'failed');
 });
 
-// ---- a function that is loaded before its event -----------------------------------------------------------------------
+// ---- a function that is loaded before its event ----------------------------------------------------------------
 
 test('start sends the function, execute the event; early logs wait for somebody who wants them', async () => {
   const { session, guest, clock } = await provedRig();

@@ -46,7 +46,10 @@ function rig(fail: (attempt: number) => boolean = () => false) {
     made.push(waiting);
     return waiting;
   };
-  return { pool: new Pool({ clock, prime }), made, attempts: () => attempts, pass: (millis: number) => { elapsed += millis; } };
+  const pass = (millis: number): void => {
+    elapsed += millis;
+  };
+  return { pool: new Pool({ clock, prime }), made, attempts: () => attempts, pass };
 }
 
 test('a waiting clone is taken once, and another one is made in its place', async () => {

@@ -57,7 +57,8 @@ export async function drive(options: DriveOptions): Promise<Channel> {
     }
     if (!delivered && said === 'ready\nrenewed\n') {
       delivered = true;
-      request.end(`${JSON.stringify({ handler, env: variables })}\n${JSON.stringify(context)}\n${JSON.stringify(event)}`);
+      const lines = [{ handler, env: variables }, context, event].map((each) => JSON.stringify(each));
+      request.end(lines.join('\n'));
     }
   }
   const [status] = await exited;

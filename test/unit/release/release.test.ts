@@ -172,7 +172,7 @@ async function reclaim(folder: string, changes: Partial<Parameters<typeof reclai
 
 const dead = { pid: 2 ** 22 - 3, startTicks: '1', bootId };
 
-test('a clone that waited when its owner died is killed and removed, without evidence: nothing was accepted', async () => {
+test('a clone that waited when its owner died is killed and removed, without evidence', async () => {
   const folder = join(home, 'run-pooled');
   const { pid, startTicks } = await sleeper();
   await plant(folder, ids[0], [
