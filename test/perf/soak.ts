@@ -5,7 +5,7 @@
  *
  *   npm run soak -- [--cycles 1000] [--minutes 60]
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -29,6 +29,10 @@ interface Answer {
   readonly clockMillis: number;
   readonly digest: string;
 }
+
+/** Whatever this process makes in its temporary folder; other people's work is in theirs. */
+const ownTemporary = mkdtempSync(join(tmpdir(), 'mayfly-soak-'));
+process.env['TMPDIR'] = ownTemporary;
 
 const world = await openWorld();
 const subjects = [
@@ -69,6 +73,7 @@ process.stdout.write(`distinct values collected: ${[...seen].map(([what, found])
 process.stdout.write(`events that met a clone that waited: ${waited}\n`);
 process.stdout.write(`clones given up before delivery and replaced: ${retried}\n`);
 process.stdout.write(`resident memory of this process: ${(process.memoryUsage.rss() / 1024 ** 2).toFixed(0)} MiB\n`);
+rmSync(ownTemporary, { recursive: true });
 for (const failure of failures.slice(0, 50)) process.stdout.write(`FAILED  ${failure}\n`);
 process.stdout.write(`${cycles - Math.min(cycles, failures.length)} passed, ${failures.length} failed\n`);
 process.exitCode = failures.length > 0 ? 1 : 0;
@@ -139,7 +144,7 @@ function lookAround(): Surroundings {
       return `${kind} #${count.get(kind)}`;
     }),
     runs: names(join(home, 'run')),
-    temporary: names(tmpdir()).filter((name) => name.startsWith('mayfly')),
+    temporary: names(ownTemporary),
     mounts: readFileSync('/proc/self/mounts', 'utf8').split('\n'),
   };
 }
