@@ -41,7 +41,7 @@ const subjects: Readonly<Record<string, () => Promise<Subject>>> = {
   },
   async fake() {
     const answer = (stdin: Buffer): Buffer => {
-      const event = JSON.parse(stdin.toString().split('\n').slice(1).join('\n')) as { data: unknown };
+      const event = JSON.parse(stdin.toString().split('\n').slice(2).join('\n')) as { data: unknown };
       return Buffer.from(JSON.stringify({ ok: true, value: { got: event.data } }));
     };
     const vmm = createFake({ clock, delay: () => 1, answer });
