@@ -6,7 +6,7 @@
  * API only: its swc parser calls every import a value. TypeScript 7 has no such API, hence the package `typescript` is
  * 6 and what checks types is `typescript-native`. test/unit/seams.test.ts plants a violation of every rule.
  */
-const stages = 'event|profile|image|clone|bridge|validate|release|evidence|journal';
+const stages = 'event|profile|image|clone|bridge|validate|release|evidence|journal|intel';
 const doors = '^src/(bridge/session|clone/clone|journal/journal|profile/facts)\\.ts$';
 
 export default {
@@ -45,6 +45,19 @@ export default {
       to: { path: '^(node:)?(net|fs|fs/promises|child_process|stream|http|tls)$' },
     },
     {
+      name: 'pure-intel',
+      severity: 'error',
+      comment: 'Feeds and events are hostile: what parses, matches and scores them has no I/O in reach.',
+      from: {
+        path: '^src/intel/(archive|assess|blocklist|index|indicator|misp|record|stix|stix-pattern|text|vet)\\.ts$',
+      },
+      to: {
+        path:
+          '^(node:)?(net|fs|fs/promises|child_process|http|tls)$|^src/intel/(fetch|pull|store|sync|yara|intel)\\.ts$',
+        dependencyTypesNot: ['type-only'],
+      },
+    },
+    {
       name: 'pure-run',
       severity: 'error',
       comment: 'run.ts decides; it cannot do. It knows core, the making of a verdict, and otherwise types.',
@@ -81,6 +94,10 @@ export default {
   options: {
     tsPreCompilationDeps: true,
     doNotFollow: { path: 'node_modules' },
-    enhancedResolveOptions: { extensions: ['.ts', '.js', '.mjs'], conditionNames: ['import', 'node', 'default'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      extensions: ['.ts', '.js', '.mjs'],
+      conditionNames: ['import', 'node', 'default'],
+    },
   },
 };

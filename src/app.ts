@@ -23,7 +23,11 @@ import type { Clock } from './core/time.ts';
 import type { Workload } from './event/workload.ts';
 import type { ImageAdmin } from './image/admin.ts';
 import type { Repository } from './image/repository.ts';
+import type { Assessment } from './intel/assess.ts';
+import type { Intel } from './intel/intel.ts';
+import type { Attachment } from './intel/observe.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
+import type { Complexity } from './profile/complexity.ts';
 import type { Profile } from './profile/profile.ts';
 import type { RequestedLimits } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
@@ -39,6 +43,18 @@ export interface AppOptions {
   readonly processes: Processes;
   readonly euid: number;
   readonly pid: number;
+  /**
+   * Value of an environment variable: credentials of threat feeds are named in their configuration, not written
+   * there.
+   */
+  environment(name: string): string | undefined;
+}
+
+/** What is thought of an event before it runs; nothing was run. */
+export interface ScoredEvent extends Assessment {
+  readonly attachments: readonly Omit<Attachment, 'content'>[];
+  readonly complexity: Complexity;
+  readonly notes: readonly string[];
 }
 
 export interface Engine {
@@ -74,6 +90,7 @@ export class App {
   readonly euid: number;
   readonly jail: Jail;
   readonly #options: AppOptions;
+  #intel: Promise<Intel> | undefined;
   #repository: Promise<Repository> | undefined;
   readonly #engines = new Map<AcceleratorMode, Promise<Engine>>();
 
@@ -158,6 +175,29 @@ export class App {
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
     return await runEvent(stages, request, observer);
+  }
+
+  /** Threat intelligence of this home. */
+  intel(): Promise<Intel> {
+    this.#intel ??= import('./intel/intel.ts').then(({ Intel: Opened }) => {
+      const { disk, clock, random, environment } = this.#options;
+      return new Opened({ folder: join(this.home, 'intel'), disk, clock, random, environment });
+    });
+    return this.#intel;
+  }
+
+  /** `event`: UTF-8 JSON. Rejects with E_EVENT_INVALID, E_EVENT_TOO_LARGE, E_USAGE or E_INTEL_CONFIG. */
+  async score(event: Buffer, sourceAddress: string | undefined): Promise<ScoredEvent> {
+    const { clock, random } = this.#options;
+    const [{ acceptEvent }, { newRunId }, { estimateComplexity }, intel] = await Promise.all([
+      import('./event/accept.ts'), import('./core/ids.ts'), import('./profile/complexity.ts'), this.intel(),
+    ]);
+    const { cloudEvent, bytes } = acceptEvent({ bytes: event, runId: newRunId(clock, random), clock });
+    const source = sourceAddress === undefined ? {} : { sourceAddress };
+    const { assessment, observed, notes } = await intel.assess({ value: cloudEvent, bytes: bytes.length, ...source });
+    const complexity = estimateComplexity({ ...observed, functionClass: 'web' });
+    const attachments = observed.attachments.map(({ content: _content, ...attachment }) => attachment);
+    return { ...assessment, attachments, complexity, notes };
   }
 
   async #owner(): Promise<OwnerIdentity> {

@@ -34,7 +34,9 @@ async function openApp(): Promise<App> {
   ]);
   const home = resolve(process.env['MAYFLY_HOME'] || join(homedir(), '.mayfly'));
   const euid = process.geteuid?.() ?? -1;
-  return await open({ home, clock, random, disk: createDisk(), processes: createProcesses(), euid, pid: process.pid });
+  const environment = (name: string): string | undefined => process.env[name];
+  const [disk, processes] = [createDisk(), createProcesses()];
+  return await open({ home, clock, random, disk, processes, euid, pid: process.pid, environment });
 }
 
 /** Exit codes of processes that a signal has ended, as shells count them. */

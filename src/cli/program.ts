@@ -4,6 +4,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { asMayflyError, errorTable, exitCodes, MayflyError } from '../core/errors.ts';
 import { addImageCommands } from './image-commands.ts';
+import { addIntelCommands } from './intel-commands.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
 import { formatProblem, jsonProblem } from './report.ts';
@@ -136,6 +137,8 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  mayfly evidence --witness sha256:…\n')
     .action(async (options) => exit(await (await import('./list.ts')).evidence(io, options)));
+
+  addIntelCommands(program, io, exit);
 
   program
     .command('version')

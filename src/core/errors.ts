@@ -152,6 +152,41 @@ export const errorTable = Object.freeze({
     title: 'The image or its description uses something that Mayfly does not have',
     remedy: 'The message names it; build the image with another tool and import the result.',
   },
+  E_INTEL_CONFIG: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.usage,
+    title: 'The configuration of the threat feeds is not valid',
+    remedy: 'Correct the named line of MAYFLY_HOME/intel/feeds.yaml (docs/FORMATS.md).',
+  },
+  E_INTEL_FETCH: {
+    stage: 'setup', blame: 'operator', retryable: true, exit: exitCodes.environment,
+    title: 'A threat feed could not be fetched',
+    remedy: 'The last good copy stays in use; check the address of the feed and the network.',
+  },
+  E_INTEL_AUTH: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'A threat feed refused the credentials, or there are none',
+    remedy: 'Renew the token and export it in the environment variable that feeds.yaml names.',
+  },
+  E_INTEL_FORMAT: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'What a threat feed sent is not in its format',
+    remedy: 'The last good copy stays in use; check `format` in feeds.yaml.',
+  },
+  E_INTEL_TOO_LARGE: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'A threat feed is larger than the limit',
+    remedy: 'Subscribe to a smaller list, or to the same one in a line format, which is streamed.',
+  },
+  E_INTEL_QUARANTINED: {
+    stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'A threat feed was quarantined: it may be poisoned',
+    remedy: 'Look at the findings; `mayfly intel sync FEED --accept` takes the copy without the rows found.',
+  },
+  E_INTEL_YARA: {
+    stage: 'profile', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'YARA rules could not be applied',
+    remedy: 'Install the package yara, and check the rules in MAYFLY_HOME/intel/yara.',
+  },
   // ---- accept ------------------------------------------------------------------------------------------------------
   E_EVENT_INVALID: {
     stage: 'accept', blame: 'caller', retryable: false, exit: exitCodes.usage,

@@ -17,6 +17,72 @@ export const limits = Object.freeze({
   /** Nesting of an event's JSON. Deep nesting costs stack in every parser that meets it, also in the guest. */
   eventDepthMax: 128,
 
+  // ---- threat intelligence -----------------------------------------------------------------------------------------
+  /** Configuration of the feeds, bytes. */
+  intelConfigBytesMax: 256 * KiB,
+  /** Feeds of one home, and with that the sources that an indicator can have. */
+  intelFeedsMax: 64,
+  /** One download of a line format, bytes after decompression: it is streamed, never held. */
+  intelFeedBytesMax: 512 * MiB,
+  /** One JSON document (STIX bundle, TAXII page, MISP event), bytes: it is held and parsed whole. */
+  intelDocumentBytesMax: 64 * MiB,
+  /** Nesting of such a document. */
+  intelDocumentDepthMax: 64,
+  /** Indicators of one feed; the rest is dropped and said. */
+  intelIndicatorsPerFeedMax: 1_000_000,
+  /** Indicators in the index, about 70 bytes each and their values; the rest is dropped and said. */
+  intelIndicatorsMax: 2_000_000,
+  /** Entries of one value in the index: more sources than this say no more. */
+  intelEntriesPerValueMax: 64,
+  /** Different lists of labels in the index; further ones are left out of the reasons. */
+  intelLabelSetsMax: 65_535,
+  /** Labels of one indicator, and UTF-16 units of each. */
+  intelLabelsMax: 16,
+  intelLabelUnits: 80,
+  /** One line of a feed, UTF-16 units. */
+  intelLineUnitsMax: 8192,
+  /** Pages of one TAXII pull, and documents of one MISP folder. */
+  intelPagesMax: 1000,
+  /** One request to a feed, ms, from connecting to the last byte. */
+  intelFetchMillisMax: 120_000,
+  /** Tries of one request, and the longest wait between two, ms. */
+  intelFetchTriesMax: 4,
+  intelBackoffMillisMax: 30_000,
+  /** Redirects that one request follows. */
+  intelRedirectsMax: 3,
+  /** Age of the last good copy after which a feed counts as stale, seconds: default. */
+  intelMaxAgeSecondsDefault: 172_800,
+  /** Findings of one feed that are kept in its state. */
+  intelFindingsKept: 20,
+  /** State of one feed on disk, bytes. */
+  intelStateBytesMax: 64 * KiB,
+  /** Waiting for another process that pulls, ms. */
+  intelLockMillisMax: 10_000,
+  /** Values of one event that are visited, and UTF-16 units of text that are searched. */
+  observeNodesMax: 200_000,
+  observeUnitsMax: 8 * MiB,
+  /** Nesting of an event that is followed. Beyond it the rest is not seen, and that is scored. */
+  observeDepthMax: 256,
+  /** Values that are picked out of an event's texts, the same one each time that it occurs. */
+  observeMatchesMax: 50_000,
+  /** Observables of one event, and attachments that are decoded. */
+  observablesMax: 5000,
+  attachmentsMax: 64,
+  /** All decoded attachments together, bytes. */
+  attachmentBytesMax: 16 * MiB,
+  /** Layers of encoding (base64 in JSON in base64) that are opened. */
+  attachmentLayersMax: 3,
+  /** Start of an attachment that its type is recognised by, bytes. */
+  sniffBytes: 64 * KiB,
+  /** Members of an archive that are listed. */
+  archiveMembersMax: 2000,
+  /** Matches and reasons of one assessment that are listed; all count. */
+  matchesListedMax: 100,
+  /** Rule files of YARA, one scan in seconds, and its output in bytes. */
+  yaraFilesMax: 64,
+  yaraSecondsMax: 10,
+  yaraOutputBytesMax: 256 * KiB,
+
   // ---- function code -----------------------------------------------------------------------------------------------
   /** Sum of all files of one function, bytes. It is written into the clone's scratch memory. */
   codeBytesMax: 64 * MiB,

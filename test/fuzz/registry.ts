@@ -9,11 +9,21 @@ import { frame } from './targets/frame.ts';
 import { layer } from './targets/layer.ts';
 import { manifest } from './targets/manifest.ts';
 import { message } from './targets/message.ts';
+import { observer } from './targets/observe.ts';
 import { oci } from './targets/oci.ts';
 import { session } from './targets/session.ts';
+import { stix } from './targets/stix.ts';
 
 export const targets: Readonly<Record<string, FuzzTarget>> = {
-  envelope, frame, layer, manifest, message, oci, session,
+  envelope,
+  frame,
+  layer,
+  manifest,
+  message,
+  observer,
+  oci,
+  session,
+  stix,
 };
 
 /** Not a target: a parser with a bug, which the fuzzer must find. It shows that finding nothing means something. */
