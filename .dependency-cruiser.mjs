@@ -6,8 +6,8 @@
  * API only: its swc parser calls every import a value. TypeScript 7 has no such API, hence the package `typescript` is
  * 6 and what checks types is `typescript-native`. test/unit/seams.test.ts plants a violation of every rule.
  */
-const stages = 'event|profile|image|clone|bridge|validate|release|evidence|journal|intel';
-const doors = '^src/(bridge/session|clone/clone|journal/journal|profile/facts)\\.ts$';
+const stages = 'egress|event|profile|image|clone|bridge|validate|release|evidence|journal|intel';
+const doors = '^src/(bridge/session|clone/clone|journal/journal|profile/facts|profile/network)\\.ts$';
 
 export default {
   forbidden: [
@@ -30,6 +30,13 @@ export default {
       comment: 'QEMU and the fake are chosen in the composition root; everyone else knows contract.ts.',
       from: { path: '^src/', pathNot: '^src/(clone/vmm/|clone/(template|probe)\\.ts|app\\.ts|main\\.ts)' },
       to: { path: '^src/clone/vmm/', pathNot: '^src/clone/vmm/contract\\.ts$' },
+    },
+    {
+      name: 'egress-behind-its-contract',
+      severity: 'error',
+      comment: 'The bridge and the story know contract.ts; the composition root makes brokers and reads policies.',
+      from: { path: '^src/', pathNot: '^src/(egress/|app\\.ts|compose\\.ts|cli/network\\.ts)' },
+      to: { path: '^src/egress/', pathNot: '^src/egress/(contract|report)\\.ts$' },
     },
     {
       name: 'fake-is-for-tests',
@@ -84,7 +91,7 @@ export default {
       from: { path: '^src/cli/' },
       to: {
         path: `^src/(${stages})/`,
-        pathNot: '^src/event/(code|environment)\\.ts$|^src/evidence/|^src/validate/verdict\\.ts$',
+        pathNot: '^src/(event/(code|environment)|egress/(parse|explain)|validate/verdict)\\.ts$|^src/evidence/',
         dependencyTypesNot: ['type-only'],
       },
     },

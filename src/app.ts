@@ -28,6 +28,7 @@ import type { Intel } from './intel/intel.ts';
 import type { Attachment } from './intel/observe.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
 import type { Complexity } from './profile/complexity.ts';
+import type { NetworkPolicy } from './profile/network.ts';
 import type { Profile } from './profile/profile.ts';
 import type { RequestedLimits } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
@@ -74,6 +75,8 @@ export interface RunOrder {
   /** UTF-8 JSON. */
   readonly event: Buffer;
   readonly limits: RequestedLimits;
+  /** Absent: nothing can be reached. */
+  readonly network?: NetworkPolicy;
   readonly accelerator: AcceleratorMode;
   readonly signal?: AbortSignal;
 }
@@ -145,7 +148,9 @@ export class App {
 
   /** Rejects only when the event was not accepted or nothing can run here; see `runEvent`. */
   async run(order: RunOrder, observer: AppObserver = {}): Promise<Outcome> {
-    const [{ createStages }, { runEvent }] = await Promise.all([import('./compose.ts'), import('./pipeline.ts')]);
+    const [{ createStages }, { runEvent }, { realNetwork }] = await Promise.all([
+      import('./compose.ts'), import('./pipeline.ts'), import('./egress/network.ts'),
+    ]);
     const { clock, random, disk, processes } = this.#options;
     const repository = await this.repository();
     const image = await repository.images.get(order.image, { allowUnsigned: order.allowUnsigned === true });
@@ -164,6 +169,7 @@ export class App {
     };
     const stages = createStages({
       home: this.home, clock, random, disk, processes, template,
+      network: realNetwork(resolversOf(this.#options.environment('MAYFLY_RESOLVERS'))),
       vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
     });
     const request = {
@@ -171,6 +177,7 @@ export class App {
       workload: order.workload,
       event: order.event,
       limits: order.limits,
+      ...(order.network === undefined ? {} : { network: order.network }),
       minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
@@ -259,6 +266,12 @@ async function loadEngine() {
   ]);
   const [{ chooseAccelerator }, { openTemplates }, { trialBoot }, { bootOnce, createQemu }, { workloadId }] = modules;
   return { chooseAccelerator, openTemplates, trialBoot, bootOnce, createQemu, workloadId };
+}
+
+/** As in `127.0.0.1:5353,192.0.2.53`; undefined for the host's own. */
+function resolversOf(text: string | undefined): readonly string[] | undefined {
+  const servers = (text ?? '').split(',').filter((server) => server !== '');
+  return servers.length === 0 ? undefined : servers;
 }
 
 export async function openApp(options: AppOptions): Promise<App> {

@@ -12,6 +12,8 @@ import type { Disk } from './core/disk.ts';
 import { MayflyError } from './core/errors.ts';
 import { newRunId } from './core/ids.ts';
 import { isoTime } from './core/time.ts';
+import { EgressBroker } from './egress/broker.ts';
+import type { Network } from './egress/broker.ts';
 import { acceptEvent } from './event/accept.ts';
 import type { Event } from './event/event.ts';
 import { codeBytes } from './event/workload.ts';
@@ -37,6 +39,8 @@ export interface ComposeOptions extends CloneOptions {
   readonly processes: Processes;
   /** This process. */
   readonly owner: OwnerIdentity;
+  /** What brokers of runs dial and resolve with. */
+  readonly network: Network;
   readonly origin: (request: RunRequest) => Origin;
   /** Clones that wait; without it every clone is made when its event is there. */
   readonly pool?: Pool;
@@ -54,6 +58,7 @@ export function createStages(options: ComposeOptions): Stages {
       return (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context));
     },
     bridge: (clone, profile, { workload }, signal) => proveProfile(clone, profile, workload, signal),
+    egress: ({ profile }) => new EgressBroker({ policy: profile.network, network: options.network, clock }),
     execute: (clone, delivery, signal) => {
       const now = Number(clock.wallNanos() / 1_000_000n);
       const deadlineMillis = now + delivery.profile.profile.limits.wallMillis;
@@ -182,6 +187,7 @@ function abandonedDraft(run: AbandonedRun, release: Release): EvidenceDraft {
     proof: null,
     timeline: [],
     usage: null,
+    network: null,
     verdict: { kind: 'failed', code: 'E_ABANDONED', blame: 'host' },
     output: null,
     release,

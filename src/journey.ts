@@ -12,7 +12,7 @@ import type { Journal } from './journal/journal.ts';
 import type { SealedProfile } from './profile/profile.ts';
 import type { Ledger } from './release/ledger.ts';
 import type { Release } from './release/release.ts';
-import type { Outcome, RunObserver, RunRequest, Stages } from './stages.ts';
+import type { Outcome, RunBroker, RunObserver, RunRequest, Stages } from './stages.ts';
 import type { Execution } from './validate/execution.ts';
 import type { Validation } from './validate/output.ts';
 import type { Verdict } from './validate/verdict.ts';
@@ -39,6 +39,7 @@ export class Journey {
   clone: Clone | undefined;
   proof: Proof | undefined;
   execution: Execution | undefined;
+  broker: RunBroker | undefined;
   validation: Validation | undefined;
   evidence: SealedEvidence | undefined;
   attempts: readonly Attempt[] = [];
@@ -114,6 +115,7 @@ export class Journey {
       proof: this.proof ?? null,
       timeline: this.#timeline.map((entry) => ({ ...entry, at: micros(entry.at), millis: micros(entry.millis) })),
       usage: execution?.usage ?? null,
+      network: this.broker?.report() ?? null,
       verdict: recordedVerdict(verdict),
       output: this.validation?.digest ?? null,
       release: this.#release,
@@ -131,6 +133,7 @@ export class Journey {
       proof,
       timeline: this.#timeline,
       usage: execution?.usage,
+      network: this.broker?.report(),
       truncated: {
         stdout: execution?.truncated.stdout ?? false,
         stderr: execution?.truncated.stderr ?? false,

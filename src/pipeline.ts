@@ -122,6 +122,8 @@ async function deliver(journey: Journey): Promise<RunInput> {
   if (journey.delivered) throw new Error('pipeline: this event was delivered before');
   journey.delivered = true;
   const { wallMillis } = profile.profile.limits;
+  const broker = stages.egress(profile);
+  journey.broker = broker;
   const overdue = new AbortController();
   const cancel = stages.clock.after(wallMillis, () => overdue.abort());
   try {
@@ -131,6 +133,7 @@ async function deliver(journey: Journey): Promise<RunInput> {
         event,
         profile,
         workload: request.workload,
+        broker,
         stdout: (chunk) => journey.tell((observer) => observer.stdout?.(chunk)),
         stderr: (chunk) => journey.tell((observer) => observer.stderr?.(chunk)),
       },

@@ -13,6 +13,8 @@ import type { SealedProfile } from './profile/profile.ts';
 import type { ProfileRequest } from './profile/request.ts';
 import type { Ledger } from './release/ledger.ts';
 import type { Release } from './release/release.ts';
+import type { Broker } from './egress/contract.ts';
+import type { EgressReport } from './egress/report.ts';
 import type { Execution } from './validate/execution.ts';
 import type { Validation } from './validate/output.ts';
 import type { Verdict } from './validate/verdict.ts';
@@ -47,6 +49,7 @@ export interface Outcome {
   readonly proof: Proof | undefined;
   readonly timeline: readonly TimelineEntry[];
   readonly usage: Usage | undefined;
+  readonly network: EgressReport | undefined;
   /** stdout or stderr was longer than the profile allows, and its rest was dropped. */
   readonly truncated: { readonly stdout: boolean; readonly stderr: boolean };
   readonly attempts: readonly Attempt[];
@@ -74,6 +77,8 @@ export interface Stages {
   clone(order: CloneOrder, context: CloneContext): Promise<Clone>;
   /** Limits and code into the clone; proof out of it, compared with what the profile asks for. */
   bridge(clone: Clone, profile: SealedProfile, request: RunRequest, signal: AbortSignal): Promise<Proof>;
+  /** The run's only way out, under the profile's policy. */
+  egress(profile: SealedProfile): RunBroker;
   /** Delivers the event: never twice in one run. */
   execute(clone: Clone, delivery: Delivery, signal: AbortSignal): Promise<Execution>;
   validate(execution: Execution, profile: SealedProfile, workload: Workload): Validation;
@@ -83,7 +88,13 @@ export interface Stages {
   seal(draft: EvidenceDraft): Promise<SealedEvidence>;
 }
 
+export interface RunBroker extends Broker {
+  /** What has been on the network so far. */
+  report(): EgressReport;
+}
+
 interface Delivery {
+  readonly broker: Broker;
   readonly event: Event;
   readonly profile: SealedProfile;
   readonly workload: Workload;

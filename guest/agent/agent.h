@@ -175,6 +175,20 @@ struct ending {
     uint64_t exit_code, signal;
 };
 
+/* ---- egress.c: the workload's connections, each a stream of the bridge ------------------------------------------- */
+
+struct pollfd;
+enum { EGRESS_POLLS_MAX = 3 + 128 };
+
+/* What to wait for, at most EGRESS_POLLS_MAX; returns how many. Lowers `*millis` to what none can wait longer than. */
+size_t egress_wait(struct pollfd *wanted, int *millis);
+/* Does what is possible after that poll(). */
+void egress_turn(const struct pollfd *polled);
+/* True when the frame belonged to a connection or a query. */
+bool egress_frame(const struct frame *frame, const uint8_t *payload);
+/* The workload has ended: no new connection, and whether bytes of one are still to be sent. */
+bool egress_drains(void);
+
 /* From START to the END of all streams. */
 struct ending run_workload(struct workload *workload, const struct output_limits *limits);
 

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 static const uint16_t MAGIC = 0x594d; /* "MY" */
 static const uint8_t VERSION = 1;
@@ -31,6 +32,11 @@ static const struct type_rule type_rules[] = {
     {DATA, true, true, true, 1, FRAME_PAYLOAD_MAX},
     {END, true, true, true, 9, 9},
     {CREDIT, true, true, true, 4, 4},
+    {OPEN, true, false, true, OPEN_BYTES, OPEN_BYTES},
+    {RESET, true, true, true, 1, 1},
+    {ACCEPT, false, true, true, 0, 0},
+    {QUERY, true, false, true, DNS_BYTES_MIN, DNS_BYTES_MAX},
+    {ANSWER, false, true, true, DNS_BYTES_MIN, DNS_BYTES_MAX},
 };
 
 static const struct type_rule *rule_for(uint8_t type, enum side from) {
@@ -41,9 +47,11 @@ static const struct type_rule *rule_for(uint8_t type, enum side from) {
     return NULL;
 }
 
-/* DATA and END come from a stream's sender, CREDIT from its receiver. */
+/* DATA and END come from a fixed stream's sender, CREDIT from its receiver; connections have two of each. */
 static bool stream_allowed(const struct type_rule *rule, uint32_t stream, enum side from) {
     if (!rule->on_stream) return stream == 0;
+    if (stream >= EGRESS_STREAM_MIN && stream <= EGRESS_STREAM_MAX) return true;
+    if (rule->type >= OPEN) return false;
     if (stream < STREAM_STDOUT || stream > STREAM_CODE) return false;
     enum side sender = stream <= STREAM_OUTPUT ? FROM_GUEST : FROM_HOST;
     return (sender == from) == (rule->type != CREDIT);
@@ -94,6 +102,25 @@ violation end_read(const uint8_t payload[9], struct end *end) {
 void end_write(uint8_t payload[9], struct end end) {
     write_u64(payload, end.total_bytes);
     payload[8] = end.truncated;
+}
+
+void open_write(uint8_t payload[OPEN_BYTES], uint32_t address, uint16_t port) {
+    memset(payload, 0, OPEN_BYTES);
+    payload[0] = 4;
+    write_u16(payload + 2, port);
+    memcpy(payload + 4, &address, sizeof address);
+}
+
+violation open_check(const uint8_t payload[OPEN_BYTES]) {
+    if (payload[0] != 4 || payload[1] != 0 || read_u16(payload + 2) == 0) return "open";
+    for (size_t i = 8; i < OPEN_BYTES; i++) {
+        if (payload[i] != 0) return "open";
+    }
+    return NULL;
+}
+
+violation reset_check(const uint8_t payload[1]) {
+    return payload[0] > RESET_LIMIT ? "reset" : NULL;
 }
 
 /* ---- little-endian integers -------------------------------------------------------------------------------------- */

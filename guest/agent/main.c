@@ -8,6 +8,7 @@
  * docs/FORMATS.md has the messages and their order. Whatever else comes, or cannot be done, is a FAULT.
  */
 #include "agent.h"
+#include "net.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -48,6 +49,7 @@ static void boot(void) {
     leave_initramfs();
     port_open();
     harden_kernel();
+    make_network();
     make_cgroup();
 }
 
@@ -110,6 +112,7 @@ static void prepare(void) {
     program.runtime = true;
     if (program.uid == 0 || program.gid == 0) fault(E_TEMPLATE_BUILD, "the workload must not be root");
     make_root(message_u64(message, 5));
+    make_resolver();
     make_namespaces();
     warm = argv[0] != NULL;
     if (warm) {

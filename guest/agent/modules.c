@@ -25,13 +25,16 @@ static void load_module(const char *name) {
     unlink(path);
 }
 
-void load_modules(void) {
+static void load_list(const char *list) {
     char order[4096];
-    if (read_text(MODULES_PATH "load-order", order, sizeof order) < 0) {
-        fault(E_TEMPLATE_BUILD, MODULES_PATH "load-order: %s", strerror(errno));
-    }
+    if (read_text(list, order, sizeof order) < 0) fault(E_TEMPLATE_BUILD, "%s: %s", list, strerror(errno));
     char *rest = order;
     for (char *name; (name = strsep(&rest, "\n")) != NULL;) {
         if (*name != '\0') load_module(name);
     }
+}
+
+void load_modules(void) {
+    load_list(MODULES_PATH "load-order");
+    load_list(MODULES_PATH "load-order.net");
 }

@@ -4,6 +4,7 @@
  * that the host could expect.
  */
 #include "agent.h"
+#include "net.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -201,6 +202,10 @@ static void add_namespace(pid_t pid, const char *link, const char *fact) {
     add("%s.namespace=%s", fact, !known ? "unknown" : strcmp(ours, theirs) != 0 ? "private" : "shared");
 }
 
+static void add_network_fact(const char *name, const char *value) {
+    add("%.80s=%.300s", name, value);
+}
+
 void write_proof(const struct workload *workload, struct writer *proof) {
     static const char *const cgroup_values[] = {"memory.max", "memory.swap.max", "pids.max", "cpu.max"};
     pid_t pid = workload->pid;
@@ -215,6 +220,8 @@ void write_proof(const struct workload *workload, struct writer *proof) {
     add_mounts(pid);
     add("scratch.bytes=%" PRIu64, scratch_bytes());
     add_interfaces(pid);
+    write_network_facts(add_network_fact);
+    add_namespace(pid, "net", "net");
     add_namespace(pid, "pid", "pid");
     add_namespace(pid, "mnt", "mount");
 }

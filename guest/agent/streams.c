@@ -183,19 +183,21 @@ static void take_frames(void) {
     while (port_take(&frame, &payload)) {
         if (frame.type == DATA && frame.stream == STREAM_STDIN) take_input(payload, frame.length);
         else if (frame.type == END && frame.stream == STREAM_STDIN) end_input(payload);
+        else if (frame.stream >= EGRESS_STREAM_MIN && egress_frame(&frame, payload)) continue;
         else if (frame.type == CREDIT) take_credit(&flows[frame.stream - STREAM_STDOUT], read_u32(payload));
         else fault(E_CLONE_FAILED, "order: 0x%02x during the run", frame.type);
     }
 }
 
 static bool flowing(void) {
-    return !complete || flows[0].pipe >= 0 || flows[1].pipe >= 0 || flows[2].pipe >= 0;
+    return !complete || egress_drains() || flows[0].pipe >= 0 || flows[1].pipe >= 0 || flows[2].pipe >= 0;
 }
 
 /* One turn: waits for whatever can happen next and does it. */
 static void turn(void) {
-    enum { PORT, CHILD, INPUT, FLOWS, COUNT = FLOWS + 3 };
-    struct pollfd wanted[COUNT] = {
+    enum { PORT, CHILD, INPUT, FLOWS, EGRESS = FLOWS + 3, COUNT_MAX = EGRESS + EGRESS_POLLS_MAX };
+    int millis = -1;
+    struct pollfd wanted[COUNT_MAX] = {
         [PORT] = {.fd = port_descriptor(), .events = port_events()},
         [CHILD] = {.fd = complete || exited ? -1 : current->pidfd, .events = POLLIN},
         [INPUT] = {.fd = input.filled > 0 ? input.pipe : -1, .events = POLLOUT},
@@ -207,8 +209,10 @@ static void turn(void) {
         wanted[FLOWS + i].events = POLLIN;
         drains = drains || (complete && wants);
     }
-    if (poll(wanted, COUNT, drains ? 0 : -1) < 0) return;
+    size_t connections = egress_wait(wanted + EGRESS, &millis);
+    if (poll(wanted, EGRESS + connections, drains ? 0 : millis) < 0) return;
     port_move(wanted[PORT].revents);
+    egress_turn(wanted + EGRESS);
     take_frames();
     pump_in();
     for (int i = 0; i < 3; i++) {

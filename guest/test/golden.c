@@ -25,7 +25,14 @@ static violation check_payload(const struct frame *frame, const uint8_t *payload
     switch (frame->type) {
     case DATA:
     case CREDIT:
+    case ACCEPT:
+    case QUERY:
+    case ANSWER:
         return NULL;
+    case OPEN:
+        return open_check(payload);
+    case RESET:
+        return reset_check(payload);
     case END:
         return end_read(payload, &end);
     default:

@@ -3,9 +3,9 @@
 /** Without these there is no bridge and no file system. */
 export const bootModules = ['virtio_pci', 'virtio_console', 'virtio_blk', 'erofs', 'squashfs', 'overlay'] as const;
 
-/** What the guest's redirect of all network traffic needs; loaded only by templates that have it. */
+/** What sends all network traffic of the guest to its agent (guest/agent/net.c). */
 export const networkModules = [
-  'nf_tables', 'nft_chain_nat', 'nft_nat', 'nft_redir', 'nft_ct', 'nft_reject_inet',
+  'nf_tables', 'nft_tproxy', 'nft_queue', 'nfnetlink_queue', 'nft_reject_ipv4',
 ] as const;
 
 /** Names of the modules that a module needs, from its `.modinfo` section. */

@@ -7,6 +7,7 @@ import type { Clone } from '../clone/clone.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
+import type { Broker } from '../egress/contract.ts';
 import type { Event } from '../event/event.ts';
 import type { RuntimeWorkload, Workload } from '../event/workload.ts';
 import type { Proof } from '../evidence/record.ts';
@@ -66,6 +67,8 @@ export interface DeliveryOrder {
   readonly event: Event;
   readonly profile: SealedProfile;
   readonly workload: Workload;
+  /** What the function's connections meet. */
+  readonly broker: Broker;
   /** Unix milliseconds: told to the function, enforced by whoever calls. */
   readonly deadlineMillis: number;
   readonly stdout: (chunk: Buffer) => void;
@@ -90,6 +93,7 @@ export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: A
         order.stderr(chunk);
       },
       wallMillis: profile.profile.limits.wallMillis,
+      broker: order.broker,
     }));
   return {
     output,

@@ -12,12 +12,15 @@ import { limits } from '../core/limits.ts';
 export const frameTypes = Object.freeze({
   HELLO: 0x01, READY: 0x02, ADOPTED: 0x03, PROOF: 0x04, EXIT: 0x05, FAULT: 0x06,
   DATA: 0x10, END: 0x11, CREDIT: 0x12,
+  OPEN: 0x13, RESET: 0x14, ACCEPT: 0x15, QUERY: 0x16, ANSWER: 0x17,
   PREPARE: 0x21, ADOPT: 0x22, CONFIGURE: 0x23, FILE: 0x24, START: 0x25,
 });
-// 0x13 OPEN and 0x14 RESET are reserved: until something handles them they are as unknown as any other number.
 
 /** Streams by sender: 1 to 3 belong to the guest, 4 and 5 to the host. */
 export const streams = Object.freeze({ stdout: 1, stderr: 2, output: 3, stdin: 4, code: 5 });
+
+/** Connections and DNS queries of the guest: it chooses the numbers, each one higher than all before. */
+export const egressStreams = Object.freeze({ min: 16, max: 0x7fff_ffff });
 
 export type Side = 'guest' | 'host';
 
@@ -29,7 +32,9 @@ export type Violation =
   | 'field-truncated' | 'field-length' | 'field-count' | 'field-unknown' | 'field-duplicate' | 'field-missing'
   | 'field-width' | 'field-value' | 'field-nul' | 'field-utf8'
   // exchange
-  | 'end-flag' | 'end-total' | 'after-end' | 'no-credit' | 'credit' | 'over-limit' | 'order' | 'protocol-version';
+  | 'end-flag' | 'end-total' | 'after-end' | 'no-credit' | 'credit' | 'over-limit' | 'order' | 'protocol-version'
+  // egress
+  | 'open' | 'reset';
 
 /** Thrown inside the bridge and caught there: the session turns it into its status. */
 export class ProtocolError extends Error {
@@ -68,6 +73,9 @@ function control(from: Side): TypeRule {
   return { from, stream: false, lengthMin: 0, lengthMax: limits.framePayloadBytesMax };
 }
 
+/** From the header of every DNS message to the most that EDNS may ask for here. */
+const DNS_LENGTHS = { lengthMin: 12, lengthMax: limits.dnsMessageBytesMax };
+
 const typeRules: ReadonlyMap<number, TypeRule> = new Map<number, TypeRule>([
   [frameTypes.HELLO, control('guest')],
   [frameTypes.READY, control('guest')],
@@ -83,6 +91,11 @@ const typeRules: ReadonlyMap<number, TypeRule> = new Map<number, TypeRule>([
   [frameTypes.DATA, { from: 'both', stream: true, lengthMin: 1, lengthMax: limits.framePayloadBytesMax }],
   [frameTypes.END, { from: 'both', stream: true, lengthMin: 9, lengthMax: 9 }],
   [frameTypes.CREDIT, { from: 'both', stream: true, lengthMin: 4, lengthMax: 4 }],
+  [frameTypes.OPEN, { from: 'guest', stream: true, lengthMin: 20, lengthMax: 20 }],
+  [frameTypes.RESET, { from: 'both', stream: true, lengthMin: 1, lengthMax: 1 }],
+  [frameTypes.ACCEPT, { from: 'host', stream: true, lengthMin: 0, lengthMax: 0 }],
+  [frameTypes.QUERY, { from: 'guest', stream: true, ...DNS_LENGTHS }],
+  [frameTypes.ANSWER, { from: 'host', stream: true, ...DNS_LENGTHS }],
 ]);
 
 /** Who sends DATA and END on a stream; undefined when there is no such stream. */
@@ -233,6 +246,8 @@ export class FrameDecoder {
 
   #allowsStream(rule: TypeRule, type: number, stream: number): boolean {
     if (!rule.stream) return stream === 0;
+    if (stream >= egressStreams.min && stream <= egressStreams.max) return true;
+    if (type >= frameTypes.OPEN) return false;
     const sender = senderOf(stream);
     if (sender === undefined) return false;
     return (sender === this.#from) === (type !== frameTypes.CREDIT);

@@ -20,9 +20,11 @@ import type { ErrorCode } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
+import type { Broker } from '../egress/contract.ts';
+import { Connections } from './connections.ts';
 import { RunningExecution } from './execution.ts';
 import type { Execution, StreamCount } from './execution.ts';
-import { frameTypes, ProtocolError, streams } from './frame.ts';
+import { egressStreams, frameTypes, ProtocolError, streams } from './frame.ts';
 import type { Frame } from './frame.ts';
 import { failureOf, Link } from './link.ts';
 import type { BridgeFailure, Bounds, LinkBounds } from './link.ts';
@@ -65,6 +67,8 @@ export interface ExecuteOptions {
   readonly onStderr?: (chunk: Buffer) => void;
   /** From START to EXIT, ms. */
   readonly wallMillis: number;
+  /** What the function's connections meet; without one, each is refused. */
+  readonly broker?: Broker;
 }
 
 export type Status =
@@ -108,6 +112,7 @@ export class Session {
   #code: Sender | undefined;
   #stdin: Sender | undefined;
   #execution: RunningExecution | undefined;
+  #connections: Connections | undefined;
 
   constructor({ transport, clock, bounds = {} }: SessionOptions) {
     this.failed = this.#failure.promise;
@@ -188,6 +193,7 @@ export class Session {
     const execution = new RunningExecution({ clock: this.#clock, limits: granted });
     this.#execution = execution;
     this.#status = { state: 'started' };
+    this.#connections = new Connections(this.#link);
     this.#guarded(() => {
       this.#link.send(messages.START.type, 0, encodeMessage('START', {}));
       const onDone = (): void => execution.stdinSent();
@@ -201,7 +207,7 @@ export class Session {
    * Delivers the event, or what of it `start` has not sent, and collects what comes of it. Rejects with
    * E_FUNCTION_TIMEOUT after `wallMillis`: the logs until then have gone to the callbacks, and `received` counts them.
    */
-  execute({ stdin, onStdout, onStderr, wallMillis }: ExecuteOptions): Promise<Execution> {
+  execute({ stdin, onStdout, onStderr, wallMillis, broker }: ExecuteOptions): Promise<Execution> {
     if (this.#status.state === 'proved') void this.start(Buffer.alloc(0));
     const status = this.#status;
     const execution = this.#execution;
@@ -213,6 +219,7 @@ export class Session {
       execution.listen({ onStdout, onStderr });
       if (early) return call.resolve(status.execution);
       this.#status = { state: 'executing' };
+      this.#connections?.attach(broker);
       this.#stdin?.finish(stdinItems(stdin));
       this.#grantAll(execution);
     });
@@ -228,7 +235,12 @@ export class Session {
 
   // ---- frames of the guest ------------------------------------------------------------------------------------------
 
-  #receive({ type, stream, payload }: Frame): void {
+  #receive(frame: Frame): void {
+    const { type, stream, payload } = frame;
+    if (stream >= egressStreams.min) {
+      this.#running(`a frame on stream ${stream}`);
+      return this.#connections?.frame(frame);
+    }
     switch (type) {
       case frameTypes.DATA:
         return this.#receiveData(stream, payload);
@@ -260,6 +272,7 @@ export class Session {
 
   #onWritable(): void {
     this.#sender()?.pump();
+    this.#connections?.writable();
     if (this.#execution !== undefined) this.#grantAll(this.#execution);
   }
 
@@ -283,6 +296,7 @@ export class Session {
     } else if (name === 'EXIT') {
       const execution = this.#running('EXIT').finish(fields);
       this.#link.stop();
+      this.#connections?.close();
       this.#status = { state: 'finished', execution };
       this.#executing?.resolve(execution);
     } else if (name === 'FAULT' && mayFault.has(state)) {
@@ -338,6 +352,7 @@ export class Session {
     for (const call of [this.#adopting, this.#configuring, this.#executing]) call?.reject(error);
     this.#code = undefined;
     this.#stdin = undefined;
+    this.#connections?.close();
     this.#failure.resolve(failure);
   }
 

@@ -6,6 +6,7 @@
  *   receiver  Inflow    refuses what was not granted, what is over the limit and what comes after END
  */
 import { limits } from '../core/limits.ts';
+import type { Refusal, Target } from '../egress/contract.ts';
 import { ProtocolError } from './frame.ts';
 
 export interface End {
@@ -39,13 +40,48 @@ export function decodeCredit(payload: Buffer): number {
   return payload.readUInt32LE(0);
 }
 
+/** Payload of OPEN: `u8 family` (4), `u8` 0, `u16 port`, address in network order with 0 up to 16 bytes. */
+export function encodeOpen({ address, port }: Target): Buffer {
+  const payload = Buffer.alloc(20);
+  payload.writeUInt8(4, 0);
+  payload.writeUInt16LE(port, 2);
+  for (const [index, byte] of address.split('.').entries()) payload.writeUInt8(Number(byte), 4 + index);
+  return payload;
+}
+
+/** Throws ProtocolError. */
+export function decodeOpen(payload: Buffer): Target {
+  const port = payload.readUInt16LE(2);
+  const padded = payload.readUInt8(1) === 0 && payload.subarray(8).every((byte) => byte === 0);
+  if (payload.readUInt8(0) !== 4 || port === 0 || !padded) {
+    throw new ProtocolError('open', 'OPEN names no address of IPv4 and port');
+  }
+  return { address: payload.subarray(4, 8).join('.'), port };
+}
+
+const refusals: readonly Refusal[] = ['gone', 'denied', 'unreachable', 'timeout', 'limit'];
+
+export function encodeReset(reason: Refusal): Buffer {
+  return Buffer.from([refusals.indexOf(reason)]);
+}
+
+/** Throws ProtocolError. */
+export function decodeReset(payload: Buffer): Refusal {
+  const reason = refusals[payload.readUInt8(0)];
+  if (reason === undefined) throw new ProtocolError('reset', `RESET for the reason ${payload.readUInt8(0)}`);
+  return reason;
+}
+
 export class Outflow {
   readonly #name: string;
-  #window: number = limits.streamWindowBytes;
+  readonly #windowMax: number;
+  #window: number;
   #sentBytes = 0;
 
-  constructor(name: string) {
+  constructor(name: string, windowBytes: number = limits.streamWindowBytes) {
     this.#name = name;
+    this.#windowMax = windowBytes;
+    this.#window = windowBytes;
   }
 
   /** Bytes that may be sent now. */
@@ -67,7 +103,7 @@ export class Outflow {
   /** CREDIT has come: only what was sent can have been consumed. Throws ProtocolError. */
   grant(bytes: number): void {
     if (bytes === 0) throw new ProtocolError('credit', `CREDIT of nothing on ${this.#name}`);
-    if (bytes > limits.streamWindowBytes - this.#window) {
+    if (bytes > this.#windowMax - this.#window) {
       throw new ProtocolError('credit', `CREDIT of ${bytes} bytes on ${this.#name} for bytes that were never sent`);
     }
     this.#window += bytes;
@@ -77,14 +113,22 @@ export class Outflow {
 export class Inflow {
   readonly name: string;
   readonly #bytesMax: number;
-  #window: number = limits.streamWindowBytes;
+  readonly #windowMax: number;
+  #window: number;
   #bytes = 0;
   #end: End | undefined;
 
   /** `bytesMax`: the most that the sender may ever send. */
-  constructor(name: string, bytesMax: number) {
+  constructor(name: string, bytesMax: number, windowBytes: number = limits.streamWindowBytes) {
     this.name = name;
     this.#bytesMax = bytesMax;
+    this.#windowMax = windowBytes;
+    this.#window = windowBytes;
+  }
+
+  /** Bytes that the sender may still send. */
+  get window(): number {
+    return this.#window;
   }
 
   get bytes(): number {
@@ -114,11 +158,11 @@ export class Inflow {
 
   /**
    * The credit to grant now for what has been received and used, 0 for none. Granting half a window at a time keeps the
-   * sender busy at the price of one CREDIT in two frames or less.
+   * sender busy at the price of one CREDIT in two frames or less. `held`: bytes received that are not used yet.
    */
-  takeCredit(): number {
-    const credit = limits.streamWindowBytes - this.#window;
-    if (this.ended || credit < limits.streamWindowBytes / 2) return 0;
+  takeCredit(held = 0): number {
+    const credit = this.#windowMax - this.#window - held;
+    if (this.ended || credit < this.#windowMax / 2) return 0;
     this.#window += credit;
     return credit;
   }

@@ -26,11 +26,32 @@ Examples:
   mayfly run --handler h.py --data '{"n": 1}'          a Python handler: def handler(event, context)
   mayfly run --exec ./count.sh --event - < e.json      any executable: event on stdin, result on stdout
   mayfly run --image python --program /usr/bin/python3 --raw -- -c 'print(40 + 2)'
+  mayfly run --handler h.mjs --allow api.example.com:443 --trace
   mayfly run --handler app/h.mjs --timeout 5s --memory 512M --trace
 
 A handler is shipped alone, or with its folder when package.json or node_modules stands beside it.
 stdout has the output and nothing else; logs, progress and errors go to stderr.
 ${EXIT_CODES}`;
+
+const EXPLAIN_EXAMPLES = `
+Exit code 0 when it is allowed, 1 when it is not. A policy is JSON:
+
+  {
+    "mode": "rules",
+    "rules": [
+      {"allow": "*.example.com", "ports": [443]},
+      {"deny": "admin.example.com"},
+      {"allow": "db.corp.example:5432", "cidr": "10.0.7.0/24", "private": true}
+    ],
+    "limits": {"connections": 100, "bytes": 10000000}
+  }
+
+mode is none, rules, or audit (everything that no rule denies). Deny beats allow, wherever they stand. Addresses that
+are not of the public Internet are denied unless an allow rule names their exact range with "private": true.
+
+Example:
+  mayfly egress explain --allow '*.example.com:443' https://api.example.com/
+`;
 
 /** Resolves to the exit code; never rejects. */
 export async function runProgram(io: Io, argv: readonly string[]): Promise<number> {
@@ -101,6 +122,8 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--cpu <share>', 'CPUs, as in 0.5 (default: 1)')
     .option('--pids <number>', 'processes and threads (default: 128)')
     .option('--scratch <size>', 'writable space (default: 64M)')
+    .option('--allow <where...>', 'let it connect there, as in api.example.com:443, *.example.com or 192.0.2.0/24:5432')
+    .option('--network <file>', 'its network policy as JSON (mayfly egress explain --help)')
     .addOption(new Option('--accel <mode>', 'auto, kvm (refuse anything weaker) or tcg').default('auto'))
     .option('--raw', 'pass the output of --exec or --program on as bytes instead of JSON')
     .option('--trace', 'show on stderr where the time went')
@@ -146,6 +169,18 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  mayfly version --json\n')
     .action(async (options) => exit(await (await import('./list.ts')).version(io, options)));
+
+  const egress = program.command('egress').description('what a function may reach');
+  egress
+    .command('explain')
+    .description('whether a policy allows a connection, and by which rule')
+    .argument('<url>', 'as in https://api.example.com/ or tcp://192.0.2.7:5432')
+    .option('--allow <where...>', 'as for `mayfly run`')
+    .option('--network <file>', 'as for `mayfly run`')
+    .option('--address <address>', 'judge as if the name had resolved to it')
+    .option('--json', 'as JSON')
+    .addHelpText('after', EXPLAIN_EXAMPLES)
+    .action(async (url: string, options) => exit(await (await import('./network.ts')).explain(io, options, url)));
 
   for (const command of program.commands.flatMap((it) => [it, ...it.commands])) {
     command.exitOverride().configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {} });

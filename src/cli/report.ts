@@ -80,6 +80,7 @@ export function jsonOutcome(outcome: Outcome, { engine, raw }: JsonOptions): str
     code: evidence?.record.code ?? null,
     proof: proof ?? null,
     usage: usage ?? null,
+    network: outcome.network ?? null,
     truncated,
     timeline: timeline.map((entry) => ({ ...entry, at: round(entry.at), millis: round(entry.millis) })),
     attempts,

@@ -17,6 +17,7 @@ import { readFileAtMost } from './input.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
 import { clean, TerminalText } from './log.ts';
+import { formatNetwork, networkOf } from './network.ts';
 import { formatProblem, formatSummary, formatTimeline, jsonOutcome, prettyJson, tcgWarning } from './report.ts';
 import { formatBytes, parseDuration, parseSize } from './units.ts';
 
@@ -35,6 +36,8 @@ export interface RunOptions {
   readonly cpu?: string;
   readonly pids?: string;
   readonly scratch?: string;
+  readonly allow?: readonly string[];
+  readonly network?: string;
   readonly accel: string;
   readonly raw?: boolean;
   readonly json?: boolean;
@@ -73,7 +76,10 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
   if (options.json === true) io.out(`${jsonOutcome(outcome, { engine, raw })}\n`);
   else if (outcome.verdict.kind === 'accepted') io.out(shown(io, outcome, raw));
   else io.err(formatProblem(outcome.verdict, colours));
-  if (options.trace === true) io.err(formatTimeline(outcome.timeline, colours) + formatSummary(outcome, colours));
+  if (options.trace === true) {
+    io.err(formatTimeline(outcome.timeline, colours));
+    io.err(formatNetwork(outcome.network, colours) + formatSummary(outcome, colours));
+  }
   warn(io, outcome);
   return exitCodeOf(outcome.verdict);
 }
@@ -102,12 +108,13 @@ function shown(io: Io, { output = Buffer.alloc(0) }: Outcome, raw: boolean): str
 async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): Promise<RunOrder> {
   const accelerator = acceleratorOf(options.accel);
   const requested = limitsOf(options);
+  const network = await networkOf(io, options);
   const env = parseEnvironment(options.env ?? []);
   const { image, workload: chosen } = await workloadOf(io, options, args);
   const workload = env.size === 0 ? chosen : { ...chosen, env: new Map([...(chosen.env ?? []), ...env]) };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
-  return { image, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
+  return { image, allowUnsigned, workload, event, limits: requested, ...network, accelerator, signal: io.signal };
 }
 
 function acceleratorOf(text: string): AcceleratorMode {

@@ -224,6 +224,11 @@ export const errorTable = Object.freeze({
     title: 'A requested limit is outside its bounds',
     remedy: 'Choose a value within the bounds named in the message.',
   },
+  E_NETWORK_INVALID: {
+    stage: 'profile', blame: 'caller', retryable: false, exit: exitCodes.usage,
+    title: 'The network policy cannot be used as given',
+    remedy: 'Correct the rule that the message names; `mayfly egress explain --help` has examples.',
+  },
   // ---- clone -------------------------------------------------------------------------------------------------------
   E_CLONE_FAILED: {
     stage: 'clone', blame: 'host', retryable: true, exit: exitCodes.internal,

@@ -113,6 +113,42 @@ export const limits = Object.freeze({
   /** The guest must have read what the host's transport holds for it within this time, ms. */
   writeStallMillisMax: 10_000,
 
+  // ---- egress ------------------------------------------------------------------------------------------------------
+  /** Connections of one clone at a time. The agent has as many places; more than that from a guest is a violation. */
+  egressConnectionsMax: 128,
+  /** Bytes under way on one connection in one direction; with the above 32 MiB on the host for a clone at worst. */
+  egressWindowBytes: 128 * KiB,
+  /** Connections and DNS queries that one run may try, each, denied ones included: a guest beyond it is hostile. */
+  egressAttemptsMax: 20_000,
+  /** Connections that a policy allows in one run: default and most. */
+  egressConnectionsTotalMax: 10_000,
+  /** New connections per second that a policy allows: default. Under TCG a clone makes some hundreds. */
+  egressConnectionsPerSecond: 500,
+  /** Bytes of both directions together that a policy allows in one run: default. */
+  egressBytesDefault: 1 * GiB,
+  /** DNS queries per second that are answered, and the burst that may come at once. */
+  dnsQueriesPerSecond: 200,
+  /** One DNS message, bytes. */
+  dnsMessageBytesMax: 4096,
+  /** Different names that one run may resolve. */
+  egressNamesMax: 1024,
+  /** Rules of one policy. */
+  networkRulesMax: 256,
+  /** A file of network rules, bytes. */
+  networkFileBytesMax: 256 * KiB,
+  /** Resolution of one name on the host, ms. */
+  resolveMillisMax: 5_000,
+  /** Dial of one connection, all its addresses together, ms. */
+  dialMillisMax: 10_000,
+  /** Addresses of one name that are dialled. */
+  dialAddressesMax: 4,
+  /** A connection of which one half has ended and nothing moves on the other, ms. */
+  halfClosedMillisMax: 60_000,
+  /** Bytes that the function wrote before its end are given this long to leave the host, ms. */
+  egressLingerMillis: 2_000,
+  /** Connections and queries of one run that are listed in its evidence; totals count all. */
+  flowsKept: 256,
+
   // ---- guest output ------------------------------------------------------------------------------------------------
   /** Function result, bytes: the most a profile may ask for. */
   outputBytesMax: 6 * MiB,

@@ -5,6 +5,7 @@
 import type { Isolation } from '../clone/vmm/contract.ts';
 import type { Blame, ErrorCode } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
+import type { EgressReport } from '../egress/report.ts';
 import type { ShippedCode } from '../event/workload.ts';
 import type { Profile, Reason } from '../profile/profile.ts';
 import type { Release } from '../release/release.ts';
@@ -90,6 +91,8 @@ export interface EvidenceRecord {
   readonly proof: Proof | null;
   readonly timeline: readonly TimelineEntry[];
   readonly usage: Usage | null;
+  /** What the function did on the network; null when the event was not delivered. */
+  readonly network: EgressReport | null;
   readonly verdict: RecordedVerdict;
   readonly output: { readonly digest: string; readonly bytes: number } | null;
   readonly release: Release;

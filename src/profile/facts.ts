@@ -22,6 +22,19 @@ const MOUNTS: readonly string[] = [
   'mount./tmp=tmpfs nodev,nosuid,rw',
 ];
 
+/**
+ * Whatever the policy, all traffic goes to the agent and through it to the host's broker, which has the policy: the
+ * rules of guest/agent/rules.c, as chain and expressions.
+ */
+const NETWORK: readonly string[] = [
+  'net.interfaces=lo',
+  'net.route=local lo',
+  'net.rule.mayfly.ask=meta cmp payload cmp payload cmp payload bitwise cmp queue',
+  'net.rule.mayfly.refuse=meta cmp reject',
+  'net.rule.mayfly.catch=meta cmp payload cmp payload cmp immediate tproxy',
+  'net.namespace=shared',
+];
+
 /** What the facts follow from. */
 export interface FactSource {
   readonly limits: Pick<
@@ -49,7 +62,7 @@ export function expectedFacts({ limits: granted, kernel }: FactSource): string[]
     'rlimit.core=0 0',
     ...MOUNTS,
     `scratch.bytes=${granted.scratchBytes}`,
-    'net.interfaces=lo',
+    ...NETWORK,
     'pid.namespace=private',
     'mount.namespace=private',
   ];

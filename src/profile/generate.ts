@@ -6,6 +6,7 @@ import { MayflyError } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts';
+import { noNetwork } from './network.ts';
 import type { ProfileRequest, RequestedLimits } from './request.ts';
 
 const MiB = 1024 * 1024;
@@ -89,7 +90,7 @@ export function generateProfile({ request, codeBytes }: GenerateOptions): Sealed
         'smallest class that holds the workload, the guest and the function',
       ),
     },
-    network: { mode: because('network.mode', 'none', 'default') },
+    network: because('network', request.network ?? noNetwork, request.network === undefined ? 'default' : 'requested'),
     limits: profileLimits,
     kernel: {
       uid: because('kernel.uid', workloadId, 'default'),

@@ -3,6 +3,8 @@
  * SHA-256 of its canonical JSON; the clone must prove it before the event is delivered. docs/FORMATS.md has the format.
  */
 
+import type { NetworkPolicy } from './network.ts';
+
 export interface Profile {
   readonly profileVersion: 1;
   readonly image: {
@@ -15,9 +17,7 @@ export interface Profile {
     /** RAM of the VM, bytes; it holds the workload's limit and the guest's own need. */
     readonly ramBytes: number;
   };
-  readonly network: {
-    readonly mode: 'none';
-  };
+  readonly network: NetworkPolicy;
   readonly limits: ProfileLimits;
   readonly kernel: {
     readonly uid: number;

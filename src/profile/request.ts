@@ -1,4 +1,5 @@
 /** What a caller may ask of a profile. Everything absent gets its default. */
+import type { NetworkPolicy } from './network.ts';
 
 interface ImageReference {
   readonly name: string;
@@ -20,6 +21,8 @@ export interface RequestedLimits {
 export interface ProfileRequest {
   readonly image: ImageReference;
   readonly limits: RequestedLimits;
+  /** Parsed and canonical; absent: nothing can be reached. */
+  readonly network?: NetworkPolicy;
   /** The weakest isolation that the caller accepts; `tcg` unless the caller insists on KVM. */
   readonly minimumIsolation: 'kvm' | 'tcg';
 }

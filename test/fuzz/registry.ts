@@ -4,6 +4,7 @@
  */
 import type { FuzzTarget } from './target.ts';
 import { canary } from './targets/canary.ts';
+import { egress } from './targets/egress.ts';
 import { envelope } from './targets/envelope.ts';
 import { frame } from './targets/frame.ts';
 import { layer } from './targets/layer.ts';
@@ -15,6 +16,7 @@ import { session } from './targets/session.ts';
 import { stix } from './targets/stix.ts';
 
 export const targets: Readonly<Record<string, FuzzTarget>> = {
+  egress,
   envelope,
   frame,
   layer,

@@ -7,7 +7,9 @@ import { encodeFrame, FrameDecoder, frameTypes, ProtocolError, streams } from '.
 import type { Frame, Side } from '../../src/bridge/frame.ts';
 import { decodeMessage, encodeMessage, messages } from '../../src/bridge/message.ts';
 import type { Message, MessageName } from '../../src/bridge/message.ts';
-import { decodeCredit, decodeEnd, encodeCredit, encodeEnd } from '../../src/bridge/streams.ts';
+import {
+  decodeCredit, decodeEnd, decodeOpen, decodeReset, encodeCredit, encodeEnd, encodeOpen, encodeReset,
+} from '../../src/bridge/streams.ts';
 import { limits } from '../../src/core/limits.ts';
 
 export interface GoldenCase {
@@ -116,6 +118,13 @@ const result = Buffer.from('{"ok":true,"value":42}');
 const largestDataBytes = limits.framePayloadBytesMax;
 const zeros = Buffer.alloc(largestDataBytes);
 
+function open(stream: number, address: string, port: number): Part {
+  return { type: frameTypes.OPEN, stream, payload: encodeOpen({ address, port }) };
+}
+
+/** `api.example A`, with its id and the wish for recursion. */
+const dnsQuery = Buffer.from('12340100000100000000000003617069076578616d706c650000010001', 'hex');
+
 // ---- cases ---------------------------------------------------------------------------------------------------------
 
 const goodCases: readonly GoldenCase[] = [
@@ -151,6 +160,18 @@ const goodCases: readonly GoldenCase[] = [
   good('end-code', 'host', end(streams.code, 31)),
   good('credit-stdin', 'guest', credit(streams.stdin, 131_072)),
   good('credit-output', 'host', credit(streams.output, 0xffff_ffff)),
+  good('open', 'guest', open(16, '93.184.216.34', 443)),
+  good('open-largest', 'guest', open(0x7fff_ffff, '255.255.255.255', 65_535)),
+  good('accept', 'host', { type: frameTypes.ACCEPT, stream: 16, payload: Buffer.alloc(0) }),
+  good('reset-guest', 'guest', { type: frameTypes.RESET, stream: 16, payload: encodeReset('gone') }),
+  good('reset-denied', 'host', { type: frameTypes.RESET, stream: 17, payload: encodeReset('denied') }),
+  good('query', 'guest', { type: frameTypes.QUERY, stream: 18, payload: dnsQuery }),
+  good('answer', 'host', { type: frameTypes.ANSWER, stream: 18, payload: dnsQuery }),
+  good('data-connection-guest', 'guest', data(16, Buffer.from('GET / HTTP/1.1\r\n'))),
+  good('data-connection-host', 'host', data(16, Buffer.from('HTTP/1.1 200 OK\r\n'))),
+  good('end-connection-host', 'host', end(16, 17)),
+  good('credit-connection-guest', 'guest', credit(16, 65_536)),
+  good('credit-connection-host', 'host', credit(16, 65_536)),
   { name: 'exchange-template-host', from: 'host', nonce: 0n, bytes: frames(0n, [prepare]) },
   { name: 'exchange-template-guest', from: 'guest', nonce: 0n, bytes: frames(0n, [hello, ready]) },
   { name: 'exchange-clone-host', from: 'host', nonce: 0n, bytes: frames(cloneNonce, [
@@ -178,7 +199,15 @@ const badFrames: readonly GoldenCase[] = [
   patched('bad-version-2', 'guest', one, (bytes) => bytes.writeUInt8(2, 2)),
   patched('bad-type-0', 'guest', one, (bytes) => bytes.writeUInt8(0, 3)),
   patched('bad-type-unknown', 'guest', one, (bytes) => bytes.writeUInt8(0x7f, 3)),
-  patched('bad-type-open-reserved', 'guest', one, (bytes) => bytes.writeUInt8(0x13, 3)),
+  good('bad-type-open-from-host', 'host', open(16, '192.0.2.1', 80)),
+  good('bad-type-accept-from-guest', 'guest', { type: frameTypes.ACCEPT, stream: 16, payload: Buffer.alloc(0) }),
+  good('bad-length-open-short', 'guest', { type: frameTypes.OPEN, stream: 16, payload: Buffer.alloc(19) }),
+  good('bad-length-query-long', 'guest', { type: frameTypes.QUERY, stream: 16, payload: Buffer.alloc(4097) }),
+  good('bad-length-query-short', 'guest', { type: frameTypes.QUERY, stream: 16, payload: Buffer.alloc(11) }),
+  good('bad-stream-open-fixed', 'guest', open(1, '192.0.2.1', 80)),
+  good('bad-stream-open-0', 'guest', open(0, '192.0.2.1', 80)),
+  good('bad-stream-open-host-half', 'guest', open(0x8000_0000, '192.0.2.1', 80)),
+  good('bad-stream-below-connections', 'guest', data(15, Buffer.from('x'))),
   good('bad-type-start-from-guest', 'guest', start),
   good('bad-type-exit-from-host', 'host', exit),
   patched('bad-length-over', 'guest', one, (bytes) => bytes.writeUInt32LE(limits.framePayloadBytesMax + 1, 4)),
@@ -238,6 +267,10 @@ const badMessages: readonly GoldenCase[] = [
   raw('bad-field-utf8-overlong', 'guest', 'PROOF', field(1, Buffer.from([0xc0, 0xaf]))),
   raw('bad-field-utf8-surrogate', 'guest', 'PROOF', field(1, Buffer.from([0xed, 0xa0, 0x80]))),
   raw('bad-field-utf8-beyond', 'guest', 'PROOF', field(1, Buffer.from([0xf4, 0x90, 0x80, 0x80]))),
+  patched('bad-open-family', 'guest', open(16, '192.0.2.1', 80), (bytes) => bytes.writeUInt8(6, 24)),
+  patched('bad-open-port-0', 'guest', open(16, '192.0.2.1', 80), (bytes) => bytes.writeUInt16LE(0, 26)),
+  patched('bad-open-padding', 'guest', open(16, '192.0.2.1', 80), (bytes) => bytes.writeUInt8(1, 43)),
+  good('bad-reset-reason', 'guest', { type: frameTypes.RESET, stream: 16, payload: Buffer.from([5]) }),
   good('bad-end-flag', 'guest', { type: frameTypes.END, stream: 1, payload: Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 2]) }),
 ];
 
@@ -272,6 +305,15 @@ function describePayload(type: number, payload: Buffer): object {
       return { name: 'END', ...decodeEnd(payload) };
     case frameTypes.CREDIT:
       return { name: 'CREDIT', bytes: decodeCredit(payload) };
+    case frameTypes.OPEN:
+      return { name: 'OPEN', ...decodeOpen(payload) };
+    case frameTypes.RESET:
+      return { name: 'RESET', reason: decodeReset(payload) };
+    case frameTypes.ACCEPT:
+      return { name: 'ACCEPT' };
+    case frameTypes.QUERY:
+    case frameTypes.ANSWER:
+      return { name: type === frameTypes.QUERY ? 'QUERY' : 'ANSWER', dns: shown(payload) };
     default: {
       const { name, fields } = decodeMessage(type, payload);
       return { name, fields: Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, shown(value)])) };

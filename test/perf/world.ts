@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Pool } from '../../src/clone/pool.ts';
 import { createPool, createStages } from '../../src/compose.ts';
 import type { ComposeOptions } from '../../src/compose.ts';
+import { realNetwork } from '../../src/egress/network.ts';
 import { createDisk } from '../../src/core/disk.ts';
 import { packFunction } from '../../src/event/code.ts';
 import type { Workload } from '../../src/event/workload.ts';
@@ -61,7 +62,7 @@ export async function openWorld(): Promise<World> {
   const startTicks = String(await processes.startTicks(process.pid));
   const owner = { pid: process.pid, startTicks, bootId: await processes.bootId() };
   const composition: ComposeOptions = {
-    home, clock, random, vmm, processes, owner, disk: createDisk(),
+    home, clock, random, vmm, processes, owner, disk: createDisk(), network: realNetwork(),
     template: async ({ image, shape }) => rig.templates.get(await rig.repository.images.get(image.name), shape.ramBytes),
     origin: ({ image }) => ({
       isolation: vmm.isolation, vmm: vmm.version, kernel: rig.repository.kernel.digest,

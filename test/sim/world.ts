@@ -9,11 +9,18 @@ import type { ComposeOptions } from '../../src/compose.ts';
 import type { Disk } from '../../src/core/disk.ts';
 import type { Random } from '../../src/core/random.ts';
 import type { Clock } from '../../src/core/time.ts';
+import type { Network } from '../../src/egress/broker.ts';
 import type { Workload } from '../../src/event/workload.ts';
 import type { RunRequest, Stages } from '../../src/stages.ts';
 import type { Processes } from '../../src/release/processes.ts';
 
 export const HOME = '/home/mayfly';
+
+/** No simulated function goes anywhere. */
+const noNetwork: Network = {
+  resolve: () => Promise.reject(new Error('there is no network here')),
+  dial: () => { throw new Error('there is no network here'); },
+};
 
 // ---- randomness -----------------------------------------------------------------------------------------------------
 
@@ -255,6 +262,7 @@ export class World {
         },
         check: async () => {},
       }),
+      network: noNetwork,
       origin: ({ image }) => ({
         isolation: 'fake', vmm: 'fake 1', kernel: 'none', imageName: image.name, imageDigest: image.digest,
       }),

@@ -32,7 +32,9 @@ const planted: Tree = {
   'src/clone/vmm/contract.ts': [],
   'src/clone/vmm/qemu.ts': ['./contract.ts'],
   'src/clone/vmm/fake.ts': ['../../bridge/frame.ts'],
-  'src/bridge/session.ts': ['./frame.ts', 'node:net'],
+  'src/bridge/session.ts': ['./frame.ts', 'node:net', 'type ../egress/contract.ts', 'type ../egress/broker.ts'],
+  'src/egress/contract.ts': [],
+  'src/egress/broker.ts': ['type ./contract.ts'],
   'src/bridge/frame.ts': ['node:net', 'node:buffer'],
   'src/cli/run.ts': ['../app.ts', '../event/code.ts', '../image/store.ts', 'type ../profile/facts.ts'],
   'src/intel/assess.ts': ['./fetch.ts', 'type ./sync.ts', 'node:url'],
@@ -47,6 +49,7 @@ const planted: Tree = {
 const expected = [
   'cli-holds-no-logic: src/cli/run.ts -> src/image/store.ts',
   'core-stands-alone: src/core/time.ts -> src/event/event.ts',
+  'egress-behind-its-contract: src/bridge/session.ts -> src/egress/broker.ts',
   'fake-is-for-tests: src/clone/clone.ts -> src/clone/vmm/fake.ts',
   'no-cycles: src/clone/clone.ts -> src/clone/jail.ts',
   'no-cycles: src/event/accept.ts -> src/pipeline.ts',

@@ -12,6 +12,7 @@ import type { Adopted, CodeEntry, Configuration, Execution, Identity } from '../
 import type { Template } from '../../src/clone/template.ts';
 import type { Machine } from '../../src/clone/vmm/contract.ts';
 import { within } from '../../src/core/time.ts';
+import type { Broker } from '../../src/egress/contract.ts';
 import { clock, mebibyte, workloadId } from './rig.ts';
 import type { Rig } from './rig.ts';
 
@@ -26,6 +27,8 @@ export interface Order {
   readonly stdin?: string | Buffer;
   readonly limits?: Partial<typeof granted>;
   readonly wallMillis?: number;
+  readonly broker?: Broker;
+  readonly env?: readonly string[];
 }
 
 export interface Outcome extends Execution {
@@ -72,12 +75,13 @@ export async function run(rig: Rig, template: Template, order: Order): Promise<O
     const argv = order.argv ?? [];
     const configuration: Configuration = {
       limits: { ...granted, ...order.limits }, uid: workloadId, gid: workloadId,
-      argv, env: argv.length > 0 ? ['PATH=/usr/bin:/bin', 'HOME=/tmp'] : [],
+      argv, env: argv.length > 0 ? ['PATH=/usr/bin:/bin', 'HOME=/tmp', ...(order.env ?? [])] : [],
     };
     const facts = await session.configure(configuration, order.files ?? []);
     let [out, log] = ['', ''];
     const execution = await session.execute({
       stdin: Buffer.from(order.stdin ?? ''), wallMillis: order.wallMillis ?? 60_000,
+      ...(order.broker === undefined ? {} : { broker: order.broker }),
       onStdout: (chunk) => { out += chunk.toString(); },
       onStderr: (chunk) => { log += chunk.toString(); },
     });

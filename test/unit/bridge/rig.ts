@@ -253,9 +253,9 @@ export interface ExecutingRig extends Rig {
 
 export async function executingRig(options: ProvedOptions & Partial<ExecuteOptions> = {}): Promise<ExecutingRig> {
   const rig = await provedRig(options);
-  const { stdin = Buffer.from('{}'), wallMillis = 30_000, onStdout, onStderr } = options;
+  const { stdin = Buffer.from('{}'), wallMillis = 30_000, onStdout, onStderr, broker } = options;
   const execution = rig.session.execute({
-    stdin, wallMillis, ...(onStdout && { onStdout }), ...(onStderr && { onStderr }),
+    stdin, wallMillis, ...(onStdout && { onStdout }), ...(onStderr && { onStderr }), ...(broker && { broker }),
   });
   await settle();
   return { ...rig, execution };

@@ -38,6 +38,7 @@ const accepted: Outcome = {
   proof: { facts: ['uid=1000'], differences: [] },
   timeline: [{ stage: 'profile', at: 0, millis: 0.12345, attempt: 1 }],
   usage: { exitCode: 0, signal: 0, cpuMicros: 1500, memoryPeakBytes: 1024, oomKills: 0, pidsMaxHits: 0 },
+  network: undefined,
   truncated: { stdout: false, stderr: false },
   attempts: [{ attempt: 1 }],
   release: { verified: true, released: [], left: [] },

@@ -20,7 +20,8 @@ function draft(runId: string): EvidenceDraft {
   return {
     runId, acceptedAt: '2024-11-24T11:00:00.000Z', event: { digest: 'sha256:0', bytes: 2 },
     code: { digest: 'sha256:1', bytes: 9, files: 1 }, profile: null, origin: null, attempts: [],
-    delivered: false, proof: null, timeline: [], usage: null, verdict: { kind: 'accepted' }, output: null,
+    delivered: false, proof: null, timeline: [], usage: null, network: null,
+    verdict: { kind: 'accepted' }, output: null,
     release: { verified: true, released: [], left: [] },
   };
 }

@@ -1,0 +1,73 @@
+/**
+ * Whether a connection may be: pure, the same answer for the broker, for the resolver and for `mayfly egress explain`.
+ *
+ *   1  mode none                       denied
+ *   2  an address that is not of the public Internet, and no rule that allows its range with `private: true`   denied
+ *   3  any deny rule that applies      denied
+ *   4  any allow rule that applies     allowed (all of 3 passed), or mode audit
+ *   5  otherwise                       denied
+ */
+import type { NetworkPolicy, NetworkRule } from '../profile/network.ts';
+import { contains, specialRange } from './host.ts';
+
+/** What is known of a connection; hosts and addresses are canonical. */
+export interface Destination {
+  /** The name that was resolved for it; undefined for a bare address. */
+  readonly name: string | undefined;
+  /** Undefined before a name has been resolved. */
+  readonly address: string | undefined;
+  /** Undefined when a name is only resolved: any port that may be allowed. */
+  readonly port: number | undefined;
+}
+
+export interface Decision {
+  readonly allowed: boolean;
+  /** As in `rule 2: allow *.example.com:443`. */
+  readonly because: string;
+}
+
+export function decide(policy: NetworkPolicy, destination: Destination): Decision {
+  if (policy.mode === 'none') return { allowed: false, because: 'the profile allows no network' };
+  const { address } = destination;
+  const special = address === undefined ? undefined : specialRange(address);
+  if (special !== undefined && !policy.rules.some((rule) => isExemption(rule, destination))) {
+    return { allowed: false, because: `${address} is ${special}: no rule allows its range as private` };
+  }
+  const denied = policy.rules.findIndex((rule) => rule.action === 'deny' && applies(rule, destination, 'surely'));
+  if (denied !== -1) return { allowed: false, because: describeRule(policy, denied) };
+  const allowed = policy.rules.findIndex((rule) => rule.action === 'allow' && applies(rule, destination, 'perhaps'));
+  if (allowed !== -1) return { allowed: true, because: describeRule(policy, allowed) };
+  if (policy.mode === 'audit') return { allowed: true, because: 'audit: everything that no rule denies' };
+  return { allowed: false, because: 'no rule allows it' };
+}
+
+function isExemption(rule: NetworkRule, destination: Destination): boolean {
+  return rule.action === 'allow' && rule.private === true && applies(rule, destination, 'surely');
+}
+
+/**
+ * What is not known yet (an address before it is resolved, a port before anyone connects) fits an allow rule for the
+ * time being and a deny rule not yet: the connection is judged again when it is known.
+ */
+function applies(rule: NetworkRule, { name, address, port }: Destination, unknown: 'surely' | 'perhaps'): boolean {
+  const open = unknown === 'perhaps';
+  const { host, cidr, ports } = rule;
+  if (host !== undefined && (name === undefined || !matchesName(host, name))) return false;
+  if (cidr !== undefined && (address === undefined ? !open : !contains(cidr, address))) return false;
+  if (ports === undefined) return true;
+  return port === undefined ? open : ports.some(([first, last]) => port >= first && port <= last);
+}
+
+function matchesName(pattern: string, name: string): boolean {
+  if (pattern === '*') return true;
+  return pattern.startsWith('*.') ? name.endsWith(pattern.slice(1)) && name.length >= pattern.length : name === pattern;
+}
+
+function describeRule({ rules }: NetworkPolicy, index: number): string {
+  const rule = rules[index];
+  if (rule === undefined) return 'no rule';
+  const { action, host, cidr, ports } = rule;
+  const where = [host, cidr].filter((each) => each !== undefined).join(' at ') || 'everything';
+  const ranges = ports?.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`));
+  return `rule ${index + 1}: ${action} ${where}${ranges === undefined ? '' : `:${ranges.join(',')}`}`;
+}
