@@ -237,10 +237,8 @@ export class Session {
 
   #receive(frame: Frame): void {
     const { type, stream, payload } = frame;
-    if (stream >= egressStreams.min) {
-      this.#running(`a frame on stream ${stream}`);
-      return this.#connections?.frame(frame);
-    }
+    if (stream >= egressStreams.min) this.#running(`a frame on stream ${stream}`);
+    if (stream >= egressStreams.min) return this.#connections?.frame(frame);
     switch (type) {
       case frameTypes.DATA:
         return this.#receiveData(stream, payload);
