@@ -29,6 +29,7 @@ import type { Attachment } from './intel/observe.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
 import type { Complexity } from './profile/complexity.ts';
 import type { NetworkPolicy } from './profile/network.ts';
+import type { PolicyInput } from './policy.ts';
 import type { Profile } from './profile/profile.ts';
 import type { RequestedLimits } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
@@ -78,6 +79,7 @@ export interface RunOrder {
   /** Absent: nothing can be reached. */
   readonly network?: NetworkPolicy;
   readonly accelerator: AcceleratorMode;
+  readonly policy?: PolicyInput;
   readonly signal?: AbortSignal;
 }
 
@@ -179,6 +181,7 @@ export class App {
       limits: order.limits,
       ...(order.network === undefined ? {} : { network: order.network }),
       minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
+      ...(order.policy === undefined ? {} : { policy: order.policy }),
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
     return await runEvent(stages, request, observer);

@@ -16,13 +16,12 @@ import { EgressBroker } from './egress/broker.ts';
 import type { Network } from './egress/broker.ts';
 import { acceptEvent } from './event/accept.ts';
 import type { Event } from './event/event.ts';
-import { codeBytes } from './event/workload.ts';
 import type { EvidenceDraft, Origin } from './evidence/record.ts';
 import { hasEvidence, sealEvidence } from './evidence/seal.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
 import { openJournal } from './journal/journal.ts';
 import type { Journal } from './journal/journal.ts';
-import { generateProfile } from './profile/generate.ts';
+import { decideProfile } from './policy.ts';
 import { Ledger } from './release/ledger.ts';
 import type { Processes } from './release/processes.ts';
 import { reclaimRuns } from './release/reclaim.ts';
@@ -53,7 +52,7 @@ export function createStages(options: ComposeOptions): Stages {
     origin: options.origin,
     accept: (bytes) => acceptEvent({ bytes, runId: newRunId(clock, random), clock }),
     open: (event) => openRun(options, event),
-    profile: (_event, request) => generateProfile({ request, codeBytes: codeBytes(request.workload) }),
+    profile: decideProfile,
     clone: async (order, context) => {
       return (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context));
     },

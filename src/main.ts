@@ -73,6 +73,7 @@ const io: Io = {
   readInput: (bytesMax) => readAtMost(process.stdin, { bytesMax, signal }),
   signal,
   now: () => clock.now(),
+  wallNanos: () => clock.wallNanos(),
   openApp,
   examples: join(packageFolder, 'examples'),
   version: versionOfPackage(),

@@ -9,8 +9,8 @@ import type { Workload } from './event/workload.ts';
 import type { Clone, CloneContext, CloneOrder } from './clone/clone.ts';
 import type { Attempt, EvidenceDraft, Origin, Proof, SealedEvidence, TimelineEntry, Usage } from './evidence/record.ts';
 import type { Journal } from './journal/journal.ts';
+import type { PolicyRequest } from './policy.ts';
 import type { SealedProfile } from './profile/profile.ts';
-import type { ProfileRequest } from './profile/request.ts';
 import type { Ledger } from './release/ledger.ts';
 import type { Release } from './release/release.ts';
 import type { Broker } from './egress/contract.ts';
@@ -19,8 +19,7 @@ import type { Execution } from './validate/execution.ts';
 import type { Validation } from './validate/output.ts';
 import type { Verdict } from './validate/verdict.ts';
 
-export interface RunRequest extends ProfileRequest {
-  readonly workload: Workload;
+export interface RunRequest extends PolicyRequest {
   /** The event as it came, UTF-8 JSON: a CloudEvent, or any other value, which is wrapped in one. */
   readonly event: Buffer;
   /** Ctrl-C or a caller that has gone away: the run is released and sealed at once, as E_INTERRUPTED. */
@@ -66,7 +65,7 @@ export interface Stages {
   accept(bytes: Buffer): Event;
   /** From here on the run is on record and what it takes is known. Rejects when it cannot be: not accepted then. */
   open(event: Event): Promise<{ readonly journal: Journal; readonly ledger: Ledger }>;
-  /** Throws E_LIMIT_INVALID. */
+  /** Throws E_LIMIT_INVALID and E_EVENT_REJECTED. */
   profile(event: Event, request: RunRequest): SealedProfile;
   /**
    * The signals below are aborted when the run is interrupted, and for `execute` when the function's time is over:

@@ -16,6 +16,8 @@ export interface Io {
   readonly signal: AbortSignal;
   /** Monotonic milliseconds. */
   now(): number;
+  /** Wall clock, nanoseconds since 1970. */
+  wallNanos(): bigint;
   openApp(): Promise<App>;
   /** Absolute path of the examples that come with Mayfly. */
   readonly examples: string;

@@ -124,12 +124,61 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--scratch <size>', 'writable space (default: 64M)')
     .option('--allow <where...>', 'let it connect there, as in api.example.com:443, *.example.com or 192.0.2.0/24:5432')
     .option('--network <file>', 'its network policy as JSON (mayfly egress explain --help)')
+    .option('--rules <path>', 'context rules: a folder of .yaml files, or one file')
+    .option('--from <name=value>', 'what is known of the sender: ip, asn, tenant, principal; may repeat', collect)
+    .option('--score <number>', 'threat score of the event, 0 to 100, as if something had assessed it')
     .addOption(new Option('--accel <mode>', 'auto, kvm (refuse anything weaker) or tcg').default('auto'))
     .option('--raw', 'pass the output of --exec or --program on as bytes instead of JSON')
     .option('--trace', 'show on stderr where the time went')
     .option('--json', 'print one JSON object with output, usage, timeline and evidence')
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (args: string[], options) => exit(await (await import('./run.ts')).run(io, options, args)));
+
+  program
+    .command('profile')
+    .description('the profile that an event would get, without a VM')
+    .option('--event <file>', 'event as JSON, - for stdin')
+    .option('--data <json>', 'the event itself')
+    .option('--image <name>', 'base image (default: node)')
+    .option('--function <name>', 'name of the function, as rules see it')
+    .option('--timeout <time>', 'as for run')
+    .option('--memory <size>', 'as for run')
+    .option('--cpu <share>', 'as for run')
+    .option('--pids <number>', 'as for run')
+    .option('--scratch <size>', 'as for run')
+    .option('--rules <path>', 'context rules: a folder of .yaml files, or one file')
+    .option('--from <name=value>', 'what is known of the sender: ip, asn, tenant, principal; may repeat', collect)
+    .option('--score <number>', 'threat score of the event, 0 to 100, as if something had assessed it')
+    .addOption(new Option('--accel <mode>', 'auto, kvm or tcg').default('auto'))
+    .option('--explain', 'who has set each field, as a tree')
+    .option('--json', 'profile, digest and reasons as one JSON object')
+    .addHelpText('after', '\nExample:\n  mayfly profile --event e.json --rules rules/ --from ip=192.0.2.1 --explain\n')
+    .action(async (options) => exit(await (await import('./profile.ts')).profile(io, options)));
+
+  const rules = program.command('rules').description('check, test and compare context rules');
+  rules
+    .command('check')
+    .description('everything that is wrong with rule files, with file and line')
+    .argument('<path>', 'a folder of .yaml files, or one file')
+    .option('--json', 'as JSON')
+    .action(async (path, options) => exit(await (await import('./rules.ts')).check(io, path, options)));
+  rules
+    .command('test')
+    .description('run the tests that stand in rule files')
+    .argument('<path>', 'a folder of .yaml files, or one file')
+    .option('--json', 'as JSON')
+    .action(async (path, options) => exit(await (await import('./rules.ts')).test(io, path, options)));
+  rules
+    .command('diff')
+    .description('which events would get another profile')
+    .argument('<before>', 'rules as they are')
+    .argument('<after>', 'rules as they would be')
+    .requiredOption('--events <path>', 'a folder of .json events, or a .jsonl file')
+    .option('--from <name=value>', 'what is known of the sender of all of them', collect)
+    .option('--json', 'as JSON')
+    .action(async (before, after, options) => {
+      exit(await (await import('./rules.ts')).diff(io, before, after, options));
+    });
 
   program
     .command('demo')

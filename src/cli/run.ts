@@ -13,6 +13,9 @@ import type { Workload } from '../event/workload.ts';
 import type { RequestedLimits } from '../profile/request.ts';
 import type { Outcome } from '../stages.ts';
 import { exitCodeOf } from '../validate/verdict.ts';
+import { formatReasons } from './explain.ts';
+import { policyOf } from './facts.ts';
+import type { FactOptions } from './facts.ts';
 import { readFileAtMost } from './input.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
@@ -21,7 +24,7 @@ import { formatNetwork, networkOf } from './network.ts';
 import { formatProblem, formatSummary, formatTimeline, jsonOutcome, prettyJson, tcgWarning } from './report.ts';
 import { formatBytes, parseDuration, parseSize } from './units.ts';
 
-export interface RunOptions {
+export interface RunOptions extends FactOptions {
   readonly image?: string;
   readonly allowUnsigned?: boolean;
   readonly handler?: string;
@@ -77,6 +80,7 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
   else if (outcome.verdict.kind === 'accepted') io.out(shown(io, outcome, raw));
   else io.err(formatProblem(outcome.verdict, colours));
   if (options.trace === true) {
+    if (order.policy !== undefined && outcome.profile !== undefined) io.err(formatReasons(outcome.profile, colours));
     io.err(formatTimeline(outcome.timeline, colours));
     io.err(formatNetwork(outcome.network, colours) + formatSummary(outcome, colours));
   }
@@ -110,11 +114,13 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   const requested = limitsOf(options);
   const network = await networkOf(io, options);
   const env = parseEnvironment(options.env ?? []);
+  const policy = await policyOf(io, options);
   const { image, workload: chosen } = await workloadOf(io, options, args);
   const workload = env.size === 0 ? chosen : { ...chosen, env: new Map([...(chosen.env ?? []), ...env]) };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
-  return { image, allowUnsigned, workload, event, limits: requested, ...network, accelerator, signal: io.signal };
+  const order = { image, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
+  return { ...order, ...network, ...(policy === undefined ? {} : { policy }) };
 }
 
 function acceleratorOf(text: string): AcceleratorMode {
@@ -122,7 +128,7 @@ function acceleratorOf(text: string): AcceleratorMode {
   throw new MayflyError('E_USAGE', `--accel ${text}: must be auto, kvm or tcg`);
 }
 
-function limitsOf({ timeout, memory, cpu, pids, scratch }: RunOptions): RequestedLimits {
+export function limitsOf({ timeout, memory, cpu, pids, scratch }: Partial<RunOptions>): RequestedLimits {
   return {
     ...(timeout === undefined ? {} : { wallMillis: parseDuration(timeout, '--timeout') }),
     ...(memory === undefined ? {} : { memoryBytes: parseSize(memory, '--memory') }),
@@ -213,7 +219,7 @@ async function requireExecutable(path: string): Promise<void> {
   });
 }
 
-async function eventOf(io: Io, { event, data }: RunOptions): Promise<Buffer> {
+export async function eventOf(io: Io, { event, data }: Pick<RunOptions, 'event' | 'data'>): Promise<Buffer> {
   if (event !== undefined && data !== undefined) {
     throw new MayflyError('E_USAGE', '--event and --data exclude each other');
   }

@@ -219,6 +219,16 @@ export const errorTable = Object.freeze({
     title: 'There is no base image of that name',
     remedy: 'Run `mayfly images` to list the images on this machine.',
   },
+  E_RULES_INVALID: {
+    stage: 'profile', blame: 'operator', retryable: false, exit: exitCodes.usage,
+    title: 'The context rules cannot be used',
+    remedy: 'Correct the lines that the message names; `mayfly rules check` shows all of them.',
+  },
+  E_EVENT_REJECTED: {
+    stage: 'profile', blame: 'caller', retryable: false, exit: exitCodes.usage,
+    title: 'A rule refuses this event',
+    remedy: 'See the rule that the message names; `mayfly profile --explain` shows why it applies.',
+  },
   E_LIMIT_INVALID: {
     stage: 'profile', blame: 'caller', retryable: false, exit: exitCodes.usage,
     title: 'A requested limit is outside its bounds',

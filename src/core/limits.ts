@@ -262,6 +262,36 @@ export const limits = Object.freeze({
   /** Files in a docker-archive beside the layers' own. */
   ociArchiveFilesMax: 4096,
 
+  // ---- rules -------------------------------------------------------------------------------------------------------
+  /** Files of one folder of rules, and bytes of each. */
+  ruleFilesMax: 64,
+  ruleFileBytesMax: 256 * KiB,
+  /** Lines and opening brackets of one file: the parser of YAML needs up to 30 µs for each. */
+  ruleFileMarksMax: 20_000,
+  /** Rules of one set. All of them are evaluated for each event: 200 take about 0.1 ms. */
+  rulesMax: 1_000,
+  /** Text of one expression, UTF-16 units, parts of its tree and their nesting: parsed in 20 ms at worst. */
+  ruleExpressionUnitsMax: 2_048,
+  ruleNodesMax: 1_000,
+  /** Opening brackets of one expression: the parser's time grows with the cube of their nesting. */
+  ruleBracketsMax: 128,
+  ruleDepthMax: 64,
+  /** Loops within loops. Two suffice to compare two lists. */
+  ruleLoopDepthMax: 2,
+  /** One regular expression, UTF-16 units, and the text that it may read. RE2 needs up to 0.2 µs for a unit. */
+  rulePatternUnitsMax: 256,
+  ruleMatchedUnitsMax: 64 * KiB,
+  /** Steps of one rule, and of all rules, on one event: a step takes 10-100 ns, so 5 ms and 50 ms at worst. */
+  ruleStepsMax: 50_000,
+  ruleStepsOfEventMax: 500_000,
+  /** Events of one `rules diff`: files of a folder, and bytes of a .jsonl file. */
+  rulesDiffEventsMax: 10_000,
+  rulesDiffBytesMax: 256 * MiB,
+  /** Problems of one rule set that are reported. */
+  ruleProblemsMax: 50,
+  /** Text of a rule's name, description or rejection, UTF-16 units. */
+  ruleTextUnitsMax: 500,
+
   // ---- host --------------------------------------------------------------------------------------------------------
   /** Console kept of one VM, bytes: enough for a kernel panic. */
   consoleBytesMax: 64 * KiB,

@@ -5,6 +5,10 @@
 import { MayflyError } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
+import { levelCaps } from './levels.ts';
+import type { ThreatLevel } from './levels.ts';
+import { fieldOrders, settle, showFieldValue } from './order.ts';
+import type { FieldName, FieldOrder, FieldValue, Wish } from './order.ts';
 import type { Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts';
 import { noNetwork } from './network.ts';
 import type { ProfileRequest, RequestedLimits } from './request.ts';
@@ -25,40 +29,55 @@ export interface GenerateOptions {
   readonly request: ProfileRequest;
   /** Bytes of the function's files: they live in the clone's memory beside the workload. */
   readonly codeBytes: number;
+  readonly policy?: Policy | undefined;
 }
 
-interface Bound {
-  readonly byDefault: number;
-  readonly min: number;
-  readonly max: number;
-  readonly flag: string;
+/** What threat and rules have to say; absent, nothing is known and nobody wishes anything. */
+export interface Policy {
+  readonly level: ThreatLevel;
+  readonly wishes: readonly Wish[];
+  readonly reasons: readonly Reason[];
 }
 
-const bounds: { readonly [name in keyof Required<RequestedLimits>]: Bound } = {
-  memoryBytes: {
-    byDefault: limits.memoryBytesDefault, min: limits.memoryBytesMin, max: limits.memoryBytesMax, flag: '--memory',
-  },
-  wallMillis: { byDefault: limits.wallMillisDefault, min: 1, max: limits.wallMillisMax, flag: '--timeout' },
-  cpuQuotaMicros: {
-    byDefault: limits.cpuPeriodMicros, min: limits.cpuQuotaMicrosMin, max: limits.cpuPeriodMicros, flag: '--cpu',
-  },
-  pids: { byDefault: limits.pidsDefault, min: 1, max: limits.pidsMax, flag: '--pids' },
-  openFiles: { byDefault: limits.openFilesDefault, min: 16, max: limits.openFilesMax, flag: '--open-files' },
-  scratchBytes: { byDefault: limits.scratchBytesDefault, min: MiB, max: limits.scratchBytesMax, flag: '--scratch' },
-  outputBytes: { byDefault: limits.outputBytesMax, min: 1, max: limits.outputBytesMax, flag: '--output' },
+const NO_POLICY: Policy = Object.freeze({ level: 'low', wishes: [], reasons: [] });
+
+const flags: { readonly [name in keyof Required<RequestedLimits>]: string } = {
+  memoryBytes: '--memory',
+  wallMillis: '--timeout',
+  cpuQuotaMicros: '--cpu',
+  pids: '--pids',
+  openFiles: '--open-files',
+  scratchBytes: '--scratch',
+  outputBytes: '--output',
 };
 
 /** Throws E_LIMIT_INVALID. */
-export function generateProfile({ request, codeBytes }: GenerateOptions): SealedProfile {
-  const reasons: Reason[] = [];
+export function generateProfile({ request, codeBytes, policy = NO_POLICY }: GenerateOptions): SealedProfile {
+  const reasons: Reason[] = [...policy.reasons];
+  const wishes = [...wishesOfLevel(policy.level), ...policy.wishes];
   const because = <T>(field: string, value: T, reason: string): T => {
     reasons.push({ field, because: reason });
     return value;
   };
-  const limit = (name: keyof RequestedLimits): number => {
-    const wanted = request.limits[name];
-    const value = wanted === undefined ? bounds[name].byDefault : checked(name, wanted);
-    return because(`limits.${name}`, value, wanted === undefined ? 'default' : `requested (${bounds[name].flag})`);
+  /** What it begins with, and then every wish; the last reason that is not overruled has set it. */
+  const settled = (field: FieldName, start: FieldValue, reason: string): FieldValue => {
+    const { value, wishes: seen } = settle(field, start, wishes);
+    reasons.push({ field, because: reason, ...(value === start ? {} : { overruled: true }) });
+    for (const { effect, value: wished, by, overruled } of seen) {
+      const text = `${by} ${effect === 'permit' ? 'allows' : 'allows at most'} ${showFieldValue(field, wished)}`;
+      reasons.push({
+        field,
+        because: order(field).kind === 'ladder' ? `${by} requires ${wished}` : text,
+        ...(overruled ? { overruled } : {}),
+      });
+    }
+    return value;
+  };
+  const limit = (name: NumberLimit): number => {
+    const wanted = (request.limits as Partial<Record<NumberLimit, number>>)[name];
+    const field = `limits.${name}` as const;
+    if (wanted === undefined) return Number(settled(field, bounds(name).byDefault, 'default'));
+    return Number(settled(field, checked(name, wanted), `requested (${flagOf(name)})`));
   };
 
   // The kernel counts in pages, and the clone has to report exactly what the profile says.
@@ -73,8 +92,8 @@ export function generateProfile({ request, codeBytes }: GenerateOptions): Sealed
     openFiles: limit('openFiles'),
     wallMillis: limit('wallMillis'),
     scratchBytes: scratch + codeRoom,
-    stdoutBytes: because('limits.stdoutBytes', limits.stdoutBytesMax, 'default'),
-    stderrBytes: because('limits.stderrBytes', limits.stderrBytesMax, 'default'),
+    stdoutBytes: limit('stdoutBytes'),
+    stderrBytes: limit('stderrBytes'),
     outputBytes: limit('outputBytes'),
   };
   if (codeRoom > 0) because('limits.scratchBytes', codeRoom, `and ${codeRoom / MiB} MiB for the function's files`);
@@ -99,21 +118,44 @@ export function generateProfile({ request, codeBytes }: GenerateOptions): Sealed
       capabilities: because('kernel.capabilities', [], 'default'),
     },
     isolation: {
-      minimum: because(
+      minimum: settled(
         'isolation.minimum',
         request.minimumIsolation,
         request.minimumIsolation === 'kvm' ? 'requested (--accel kvm)' : 'default',
-      ),
+      ) as 'kvm' | 'tcg',
     },
   };
   return deepFreeze({ profile, digest: digestOf(canonicalJson(profile)), reasons });
 }
 
-function checked(name: keyof RequestedLimits, wanted: number): number {
-  const { min, max, flag } = bounds[name];
+type NumberLimit = FieldName extends infer Name ? (Name extends `limits.${infer Limit}` ? Limit : never) : never;
+
+function order(field: FieldName): FieldOrder {
+  return fieldOrders[field];
+}
+
+function bounds(name: NumberLimit): Extract<FieldOrder, { kind: 'number' }> {
+  return fieldOrders[`limits.${name}`];
+}
+
+function flagOf(name: NumberLimit): string {
+  return (flags as Partial<Record<NumberLimit, string>>)[name] ?? name;
+}
+
+function checked(name: NumberLimit, wanted: number): number {
+  const { min, max } = bounds(name);
   if (Number.isSafeInteger(wanted) && wanted >= min && wanted <= max) return wanted;
   const range = `${inUnits(name, min)} to ${inUnits(name, max)}`;
-  throw new MayflyError('E_LIMIT_INVALID', `${name} is ${inUnits(name, wanted)}; it must be ${range} (${flag}).`);
+  throw new MayflyError(
+    'E_LIMIT_INVALID',
+    `${name} is ${inUnits(name, wanted)}; it must be ${range} (${flagOf(name)}).`,
+  );
+}
+
+function wishesOfLevel(level: ThreatLevel): Wish[] {
+  return Object.entries(levelCaps[level]).map(([name, value]) => {
+    return { field: `limits.${name}` as FieldName, effect: 'restrict', value, by: `level ${level}` };
+  });
 }
 
 function inUnits(name: string, value: number): string {

@@ -51,11 +51,13 @@ export interface ProfileLimits {
   readonly outputBytes: number;
 }
 
-/** Why a field has its value: `default`, or who asked for it. */
+/** Why a field has its value: `default`, or who asked for it. The last one that is not overruled has set it. */
 export interface Reason {
   /** Dotted path into the profile, as in `limits.memoryBytes`. */
   readonly field: string;
   readonly because: string;
+  /** It was considered, and something stricter or larger has set the field. */
+  readonly overruled?: true;
 }
 
 export interface SealedProfile {

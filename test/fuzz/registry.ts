@@ -12,6 +12,7 @@ import { manifest } from './targets/manifest.ts';
 import { message } from './targets/message.ts';
 import { observer } from './targets/observe.ts';
 import { oci } from './targets/oci.ts';
+import { rules } from './targets/rules.ts';
 import { session } from './targets/session.ts';
 import { stix } from './targets/stix.ts';
 
@@ -24,6 +25,7 @@ export const targets: Readonly<Record<string, FuzzTarget>> = {
   message,
   observer,
   oci,
+  rules,
   session,
   stix,
 };

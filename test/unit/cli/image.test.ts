@@ -25,7 +25,7 @@ async function mayfly(rig: ImageRig, ...args: string[]): Promise<Ended> {
     colour: false,
     readInput: async () => Buffer.alloc(0),
     signal: new AbortController().signal,
-    now: () => 0,
+    now: () => 0, wallNanos: () => 0n,
     openApp: async () => ({ images: async () => rig }) as unknown as App,
     examples: '',
     version: '9.8.7',

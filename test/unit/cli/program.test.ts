@@ -85,6 +85,7 @@ async function mayfly(args: readonly string[], setting: Setting = {}): Promise<E
     readInput: async (bytesMax) => Buffer.from(setting.stdin ?? '').subarray(0, bytesMax),
     signal: interrupted ? AbortSignal.abort() : new AbortController().signal,
     now: () => 0,
+    wallNanos: () => 0n,
     openApp: async () => app as unknown as App,
     examples: folder,
     version: '9.8.7',
@@ -101,7 +102,7 @@ function jsonOf({ out }: Ended): Record<string, unknown> & { readonly error?: Re
 // ---- help and usage -------------------------------------------------------------------------------------------------
 
 test('help of every command has an example and exits 0', async () => {
-  for (const command of ['run', 'doctor', 'image', 'images', 'evidence', 'version']) {
+  for (const command of ['run', 'profile', 'doctor', 'image', 'images', 'evidence', 'version']) {
     const { code, out, err } = await mayfly([command, '--help']);
     assert.deepEqual([code, err], [0, ''], command);
     assert.match(out, /Examples?:\n +mayfly /, command);

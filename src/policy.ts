@@ -1,0 +1,96 @@
+/**
+ * What one event may do, decided from everything that is known about it: the request, the threat and the rules. Pure:
+ * the run, the dry run (`mayfly profile`) and the tests of rules get the same profile from the same input.
+ */
+import { MayflyError } from './core/errors.ts';
+import type { RunId } from './core/ids.ts';
+import { digestOf } from './core/json.ts';
+import { acceptEvent } from './event/accept.ts';
+import type { Event } from './event/event.ts';
+import { codeBytes } from './event/workload.ts';
+import type { Workload } from './event/workload.ts';
+import { generateProfile } from './profile/generate.ts';
+import type { Reason, SealedProfile } from './profile/profile.ts';
+import type { ProfileRequest } from './profile/request.ts';
+import type { EventSource, FunctionFacts, Threat } from './rules/context.ts';
+import { evaluateRules } from './rules/evaluate.ts';
+import type { Decision } from './rules/evaluate.ts';
+import type { RuleSet } from './rules/rule.ts';
+import type { RuleCase } from './rules/suite.ts';
+
+/** What a caller knows beside the event. Everything absent is unknown, and no rule then sees it. */
+export interface PolicyInput {
+  readonly rules?: RuleSet;
+  /** Who has sent the event, from the intake. */
+  readonly source?: EventSource;
+  readonly threat?: Threat;
+  /** The name that rules know the function by; by default its handler or program. */
+  readonly functionName?: string;
+}
+
+export interface PolicyRequest extends ProfileRequest {
+  readonly workload: Workload;
+  readonly policy?: PolicyInput;
+}
+
+const NO_THREAT: Threat = Object.freeze({ score: 0, level: 'low', indicators: [] });
+
+/** Throws E_LIMIT_INVALID, and E_EVENT_REJECTED when a rule refuses the event. */
+export function decideProfile(event: Event, request: PolicyRequest): SealedProfile {
+  return generateProfile({ request, codeBytes: codeBytes(request.workload), policy: decidePolicy(event, request) });
+}
+
+function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequest): Decision | undefined {
+  const { rules, source = {}, threat = NO_THREAT, functionName } = policy;
+  if (rules === undefined) return policy.threat === undefined ? undefined : withoutRules(threat);
+  const name = functionName ?? (workload.kind === 'runtime' ? workload.handler : (workload.argv[0] ?? ''));
+  const target: FunctionFacts = { name, image: image.name, kind: workload.kind };
+  const { acceptedNanos } = event;
+  const decision = evaluateRules(rules, { event, source, function: target, acceptedNanos, threat });
+  if (decision.rejections.length > 0) {
+    throw new MayflyError('E_EVENT_REJECTED', decision.rejections.join('; '));
+  }
+  return { ...decision, reasons: [threatReason(decision), ...decision.reasons] };
+}
+
+function withoutRules({ score, level }: Threat): Decision {
+  return { score, level, wishes: [], rejections: [], reasons: [threatReason({ score, level })] };
+}
+
+function threatReason({ score, level }: Pick<Decision, 'score' | 'level'>): Reason {
+  return { field: 'threat', because: `score ${score} of 100, level ${level}` };
+}
+
+// ---- without a VM ---------------------------------------------------------------------------------------------------
+
+export type CaseResult =
+  | { readonly kind: 'profile'; readonly sealed: SealedProfile }
+  | { readonly kind: 'rejected'; readonly message: string };
+
+/** Stands for the image where there is none at hand; its digest is that of nothing. */
+const DRY_IMAGE_DIGEST = digestOf('');
+const DRY_RUN_ID = '00000000-0000-7000-8000-000000000000' as RunId;
+
+/** The profile that an event would get. Throws E_EVENT_INVALID, E_EVENT_TOO_LARGE and E_LIMIT_INVALID. */
+export function decideCase(one: RuleCase, rules: RuleSet | undefined): CaseResult {
+  const clock = { wallNanos: () => BigInt(one.atMillis) * 1_000_000n };
+  const event = acceptEvent({ bytes: one.event, runId: DRY_RUN_ID, clock });
+  const { name, image, kind } = one.function;
+  const workload: Workload =
+    kind === 'runtime' ? { kind, handler: name, entries: [] } : { kind, argv: [name], raw: false, entries: [] };
+  const request: PolicyRequest = {
+    image: { name: image, digest: one.imageDigest ?? DRY_IMAGE_DIGEST },
+    limits: one.limits ?? {},
+    minimumIsolation: one.minimumIsolation ?? 'tcg',
+    workload,
+    policy: { ...(rules === undefined ? {} : { rules }), source: one.source, threat: one.threat },
+  };
+  try {
+    return { kind: 'profile', sealed: decideProfile(event, request) };
+  } catch (thrown) {
+    if (thrown instanceof MayflyError && thrown.code === 'E_EVENT_REJECTED') {
+      return { kind: 'rejected', message: thrown.message };
+    }
+    throw thrown;
+  }
+}

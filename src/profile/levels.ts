@@ -1,0 +1,73 @@
+/**
+ * Threat levels, and what each of them takes from a profile by default, whatever function, request and rules say.
+ * docs/PROFILES.md has the table; each level takes at least what the one below it takes, which is asserted here.
+ */
+import { limits } from '../core/limits.ts';
+import type { ProfileLimits } from './profile.ts';
+
+export const threatLevels = ['low', 'guarded', 'elevated', 'high', 'critical'] as const;
+
+export type ThreatLevel = (typeof threatLevels)[number];
+
+/** The lowest score, 0 to 100, of each level. */
+const LOWEST_SCORE: Readonly<Record<ThreatLevel, number>> = {
+  low: 0,
+  guarded: 20,
+  elevated: 40,
+  high: 60,
+  critical: 80,
+};
+
+export function levelOf(score: number): ThreatLevel {
+  return threatLevels.findLast((level) => score >= LOWEST_SCORE[level]) ?? 'low';
+}
+
+type Caps = Partial<Readonly<Record<keyof ProfileLimits, number>>>;
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** The most that an event of the level gets. */
+export const levelCaps: Readonly<Record<ThreatLevel, Caps>> = {
+  low: {},
+  guarded: { memoryBytes: 2048 * MiB, wallMillis: 300_000, pids: 1024, scratchBytes: 512 * MiB },
+  elevated: {
+    memoryBytes: 1024 * MiB,
+    wallMillis: 60_000,
+    pids: 256,
+    openFiles: 1024,
+    scratchBytes: 128 * MiB,
+    outputBytes: 2 * MiB,
+  },
+  high: {
+    memoryBytes: 512 * MiB,
+    wallMillis: 30_000,
+    cpuQuotaMicros: limits.cpuPeriodMicros / 2,
+    pids: 64,
+    openFiles: 256,
+    scratchBytes: 32 * MiB,
+    stdoutBytes: 256 * KiB,
+    stderrBytes: 256 * KiB,
+    outputBytes: 1 * MiB,
+  },
+  critical: {
+    memoryBytes: 192 * MiB,
+    wallMillis: 10_000,
+    cpuQuotaMicros: limits.cpuPeriodMicros / 4,
+    pids: 32,
+    openFiles: 128,
+    scratchBytes: 16 * MiB,
+    stdoutBytes: 64 * KiB,
+    stderrBytes: 64 * KiB,
+    outputBytes: 256 * KiB,
+  },
+};
+
+for (const [index, level] of threatLevels.entries()) {
+  const below = levelCaps[threatLevels[index - 1] ?? 'low'];
+  for (const [field, cap] of Object.entries(below)) {
+    const own = levelCaps[level][field as keyof ProfileLimits];
+    if (own === undefined || own > cap)
+      throw new Error(`profile/levels.ts: ${level} gives more ${field} than a lower level`);
+  }
+}
