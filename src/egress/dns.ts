@@ -13,6 +13,7 @@ const POOL = '198.18';
 const TTL_SECONDS = 60;
 const RECURSION_AVAILABLE = 1 << 7;
 const RECURSION_DESIRED = 1 << 8;
+const ASCII_NAME = /^[\x21-\x7e]*$/;
 const RCODE = { ok: 0, malformed: 1, failed: 2, unknownName: 3, notImplemented: 4 } as const;
 
 /** The run's names and the addresses that stand for them. */
@@ -69,6 +70,8 @@ export function answerQuery(message: Buffer, names: Names, isAllowed: (name: str
   if (question === undefined || more !== undefined || (question.class ?? 'IN') !== 'IN') {
     return { ...nothing, message: bare(message, RCODE.malformed) };
   }
+  // Bytes that are no ASCII would be echoed as others, and more of them: the answer would not be a DNS message any more.
+  if (!ASCII_NAME.test(question.name)) return { ...nothing, message: bare(message, RCODE.unknownName) };
   const host = parseHost(question.name);
   const name = host?.kind === 'name' ? host.name : undefined;
   const asked = { name, type: String(question.type) };

@@ -65,3 +65,11 @@ test('names that carry data are noticed, ordinary ones are not', () => {
     assert.equal(looksLikeTunnel(name), true, name);
   }
 });
+
+test('a name of bytes that are no ASCII does not exist, and its answer echoes none of them', () => {
+  // 60 bytes that are no UTF-8 would come back as 180: longer than a label can be. Found by the fuzzer.
+  const header = Buffer.from('0007010000010000000000003c', 'hex');
+  const query = Buffer.concat([header, Buffer.alloc(60, 0xff), Buffer.from('0000010001', 'hex')]);
+  const { message, asked } = answerQuery(query, names, isAllowed);
+  assert.deepEqual([message?.length, message === undefined ? -1 : message.readUInt8(3) & 15, asked], [12, 3, undefined]);
+});
