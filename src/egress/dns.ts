@@ -70,7 +70,7 @@ export function answerQuery(message: Buffer, names: Names, isAllowed: (name: str
   if (question === undefined || more !== undefined || (question.class ?? 'IN') !== 'IN') {
     return { ...nothing, message: bare(message, RCODE.malformed) };
   }
-  // Bytes that are no ASCII would be echoed as others, and more of them: the answer would not be a DNS message any more.
+  // Bytes that are no ASCII would be echoed as others, and more of them: the answer would be no DNS message any more.
   if (!ASCII_NAME.test(question.name)) return { ...nothing, message: bare(message, RCODE.unknownName) };
   const host = parseHost(question.name);
   const name = host?.kind === 'name' ? host.name : undefined;
