@@ -2,8 +2,10 @@
  * Base images: read-only erofs file systems put together from packages of the distribution. No package's scripts run,
  * no file belongs to anybody but root, nothing is set-uid, and the same packages give the same bytes.
  */
-import { chmod, copyFile, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import {
+  chmod, copyFile, lstat, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile,
+} from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
 import { IMAGE_PREFIX } from '../../src/image/repository.ts';
 import { unpack } from './apt.ts';
 import type { Apt } from './apt.ts';
@@ -38,10 +40,17 @@ export function imageStep(recipe: Recipe, apt: Apt): Step {
       const bytes = (await stat(nodeBinary)).size;
       const node = recipe.add.includes('node') ? { version: await nodeVersion(workshop), bytes } : null;
       const shims = await shimSources(root, recipe);
-      return await inputsOf(root, { node }, ['scripts/setup/image.ts', `${RECIPES}/${recipe.name}.json`, ...shims]);
+      const links: string[] = [];
+      const files: string[] = [];
+      for (const { path, target } of await ownFiles(root, recipe)) {
+        if (target === null) files.push(join(OWN_FILES, recipe.name, path));
+        else links.push(`${path} -> ${target}`);
+      }
+      const sources = ['scripts/setup/image.ts', `${RECIPES}/${recipe.name}.json`, ...shims, ...files];
+      return await inputsOf(root, links.length === 0 ? { node } : { node, links }, sources);
     },
     async build(workshop, inputs, say) {
-      const { scratch, signal, store, now } = workshop;
+      const { root, scratch, signal, store, now } = workshop;
       const folder = join(scratch, recipe.name);
       const names = await apt.closure(recipe.packages, recipe.without, say);
       const packages = await apt.fetch(names, say);
@@ -52,6 +61,7 @@ export function imageStep(recipe: Recipe, apt: Apt): Step {
       await linkApplets(folder, signal);
       await bundleCertificates(folder);
       await installShim(workshop, recipe, folder);
+      await installOwnFiles(root, recipe, folder);
       if (recipe.add.includes('node')) await addNode(workshop, folder, say);
       if (recipe.add.includes('bytecode')) await compileBytecode(workshop, folder, say);
       await dropPrivileges(folder);
@@ -120,6 +130,39 @@ async function bundleCertificates(folder: string): Promise<void> {
   await writeFile(join(folder, 'etc/ssl/certs/ca-certificates.crt'), texts.join(''), { mode: 0o644 });
   await mkdir(join(folder, 'usr/lib/ssl'), { recursive: true });
   await symlink('/etc/ssl/certs/ca-certificates.crt', join(folder, 'usr/lib/ssl/cert.pem'));
+}
+
+/** Configuration and links of an image beyond its packages, under the image's name as they stand in it. */
+const OWN_FILES = `${RECIPES}/files`;
+
+interface OwnFile {
+  /** Relative to the image's root. */
+  readonly path: string;
+  /** Of a symbolic link; null for a file. */
+  readonly target: string | null;
+}
+
+async function ownFiles(root: string, { name }: Recipe): Promise<OwnFile[]> {
+  const folder = join(root, OWN_FILES, name);
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  const found: OwnFile[] = [];
+  for (const entry of entries) {
+    if (entry.isDirectory()) continue;
+    const path = join(entry.parentPath, entry.name);
+    found.push({ path: relative(folder, path), target: entry.isSymbolicLink() ? await readlink(path) : null });
+  }
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+async function installOwnFiles(root: string, recipe: Recipe, folder: string): Promise<void> {
+  for (const { path, target } of await ownFiles(root, recipe)) {
+    const to = join(folder, path);
+    await mkdir(dirname(to), { recursive: true, mode: 0o755 });
+    await rm(to, { force: true });
+    if (target !== null) await symlink(target, to);
+    else await copyFile(join(root, OWN_FILES, recipe.name, path), to);
+    if (target === null) await chmod(to, 0o444);
+  }
 }
 
 const RUNTIME = 'guest/runtime';

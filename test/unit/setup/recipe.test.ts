@@ -15,7 +15,9 @@ const recipe = {
 
 test('the recipes of the checkout can be read, and the shims that they name are there', async () => {
   const recipes = await readRecipes(root);
-  assert.deepEqual(recipes.map(({ name }) => name), ['node', 'python', 'shell']);
+  assert.deepEqual(recipes.map(({ name }) => name), [
+    'analysis', 'database', 'document', 'image', 'node', 'python', 'shell',
+  ]);
   for (const { name, shim } of recipes) {
     if (shim !== null) assert.ok(existsSync(join(root, 'guest/runtime', shim)), `${name} needs ${shim}`);
   }
