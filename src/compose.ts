@@ -3,7 +3,7 @@
  * test/sim gives them simulated ones. Everything else is the same code.
  */
 import { join } from 'node:path';
-import { deliverEvent, loadAhead, proveProfile } from './bridge/deliver.ts';
+import { deliverEvent, loadAhead, proofMismatch, proveProfile } from './bridge/deliver.ts';
 import { holdMachine, makeClone } from './clone/clone.ts';
 import type { Clone, CloneContext, CloneOptions, CloneOrder } from './clone/clone.ts';
 import { Pool } from './clone/pool.ts';
@@ -88,13 +88,12 @@ async function primeClone(options: ComposeOptions, order: PoolOrder, signal: Abo
   };
   try {
     const context: CloneContext = { signal, timed: async (_stage, work) => await work() };
-    const template = await options.template(profile.profile, signal);
     const clone = await makeClone(options, { runId, profile, workload, ledger, attempt: 1 }, context);
     const proof = await proveProfile(clone, profile, workload, signal);
-    if (proof.differences.length > 0) throw new MayflyError('E_PROOF_MISMATCH', proof.differences.join('; '));
+    if (proof.differences.length > 0) throw proofMismatch(proof);
     const loaded = await loadAhead(clone, workload, clock, signal);
     const proved = { profileDigest: profile.digest, proof, loaded };
-    return { clone: { ...clone, proved }, check: () => template.check(), handOver: () => journal.remove(), drop };
+    return { clone: { ...clone, proved }, handOver: () => journal.remove(), drop };
   } catch (thrown) {
     await drop();
     throw thrown;
@@ -117,7 +116,7 @@ async function takeWaiting(
     });
     await holdMachine(ledger, clone.machine, clone.session);
     pool.settle(waiting);
-    await waiting.check();
+    await clone.template.check();
     return clone;
   });
 }

@@ -8,10 +8,10 @@
  * what came of it, watches the deadline, and sees to it that nothing that a stage does or throws can keep an accepted
  * event from being released and sealed. Work is never abandoned: an interrupted stage is told so, and waited for.
  */
+import { proofMismatch } from './bridge/deliver.ts';
 import type { CloneContext } from './clone/clone.ts';
 import { asMayflyError, MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
-import type { Proof } from './evidence/record.ts';
 import { Journey } from './journey.ts';
 import { begin, isOver, step } from './run.ts';
 import type { RunEffect, RunInput, RunState } from './run.ts';
@@ -74,7 +74,7 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
     case 'bridge': {
       const { clone, profile } = journey.ready();
       journey.proof = await journey.timed('proof', () => stages.bridge(clone, profile, request, stopped(request)));
-      return journey.proof.differences.length === 0 ? { is: 'proven' } : failure(mismatch(journey.proof));
+      return journey.proof.differences.length === 0 ? { is: 'proven' } : failure(proofMismatch(journey.proof));
     }
     case 'deliver':
       return await journey.timed('execute', () => deliver(journey));
@@ -105,10 +105,6 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
     case 'close':
       return void (await journal.remove().catch(() => {}));
   }
-}
-
-function mismatch({ differences }: Proof): MayflyError {
-  return new MayflyError('E_PROOF_MISMATCH', differences.slice(0, 3).join('; '), { detail: differences.join('\n') });
 }
 
 function unverified(thrown: unknown): Release {

@@ -5,7 +5,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MayflyError } from '../../src/core/errors.ts';
-import { digestFile } from '../../src/image/files.ts';
+import { digestFile } from '../../src/core/files.ts';
 import { attempt, pipe, run } from './command.ts';
 import type { CommandOptions } from './command.ts';
 import type { Say } from './workshop.ts';

@@ -4,6 +4,7 @@
  */
 import { guarded } from '../clone/clone.ts';
 import type { Clone } from '../clone/clone.ts';
+import { MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
@@ -34,6 +35,11 @@ export async function proveProfile(
   };
   const reported = await guarded(clone, signal, () => clone.session.configure(configuration, workload.entries));
   return { facts: kept(reported), differences: kept(compareFacts(expectedFacts(profile), reported)) };
+}
+
+/** What a clone with such a proof ends with. */
+export function proofMismatch({ differences }: Proof): MayflyError {
+  return new MayflyError('E_PROOF_MISMATCH', differences.slice(0, 3).join('; '), { detail: differences.join('\n') });
 }
 
 /**

@@ -9,7 +9,7 @@ import { limits } from '../core/limits.ts';
 import type { Image } from '../image/repository.ts';
 import { judge } from './checks.ts';
 import type { Check, MachineFacts } from './checks.ts';
-import { paint } from './io.ts';
+import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
 
 export interface DoctorOptions {
@@ -26,7 +26,7 @@ export async function doctor(io: Io, { json, rebuild }: DoctorOptions): Promise<
     io.err('mayfly: templates and the accelerator verdict were dropped; the next run makes new ones\n');
   }
   const checks = judge(await lookAround(app));
-  if (json === true) io.out(`${JSON.stringify({ checks }, null, 2)}\n`);
+  if (json === true) printJson(io, { checks });
   else io.out(format(io, checks));
   return checks.some(({ level }) => level === 'fail') ? 3 : 0;
 }

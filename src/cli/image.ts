@@ -6,6 +6,7 @@ import { limits } from '../core/limits.ts';
 import type { CatalogueImage } from '../image/catalogue.ts';
 import type { Envelope, Trust } from '../image/envelope.ts';
 import type { TransferWatch } from '../image/layout.ts';
+import { printJson } from './io.ts';
 import type { Io } from './io.ts';
 import { table } from './list.ts';
 import { jsonProblem } from './report.ts';
@@ -25,7 +26,7 @@ export async function list(io: Io, { json }: Output): Promise<number> {
   const { images, problems } = await (await admin(io)).catalogue.list();
   if (json === true) {
     const told = problems.map(({ what, error }) => ({ what, error: jsonProblem(error) }));
-    print(io, { images: images.map(summary), problems: told });
+    printJson(io, { images: images.map(summary), problems: told });
   } else {
     const rows = images.map(({ digest, manifest, tags, trust }) => [
       tags.join(' ') || `(${manifest.name})`, digest.slice(7, 19), formatBytes(sizeOf(manifest)), wordOf(trust),
@@ -44,7 +45,7 @@ export async function show(io: Io, reference: string, { json }: Output): Promise
   if (image === undefined) throw new MayflyError('E_IMAGE_UNKNOWN', `${reference} was removed meanwhile.`);
   const { manifest, trust, tags } = image;
   if (json === true) {
-    print(io, { digest, tags, trust, manifest });
+    printJson(io, { digest, tags, trust, manifest });
     return exitCodes.ok;
   }
   const { runtime, policy, serves, kernel, fileSystem, packages } = manifest;
@@ -87,7 +88,7 @@ export async function verify(io: Io, reference: string | undefined, { json }: Ou
   const bad = judged.filter(({ error }) => error !== undefined);
   if (json === true) {
     const images = judged.map(({ what, error }) => ({ what, error: error === undefined ? null : jsonProblem(error) }));
-    print(io, { ok: bad.length === 0, images });
+    printJson(io, { ok: bad.length === 0, images });
   } else {
     io.out(table(judged.map(({ what, error }) => [error?.code ?? 'intact', what, error?.message ?? ''])));
   }
@@ -175,7 +176,7 @@ export async function trust(io: Io, file: string | undefined, options: TrustOpti
   }
   if (options.own === true) {
     const pem = await keys.ownPublic();
-    if (options.json === true) print(io, { pem });
+    if (options.json === true) printJson(io, { pem });
     else io.out(pem);
     return exitCodes.ok;
   }
@@ -235,12 +236,8 @@ function wordOf(word: Trust): string {
   }
 }
 
-function print(io: Io, value: unknown): void {
-  io.out(`${JSON.stringify(value, null, 2)}\n`);
-}
-
 function done(io: Io, { json }: Output, value: object, text: string): number {
-  if (json === true) print(io, value);
+  if (json === true) printJson(io, value);
   else io.out(`${text}\n`);
   return exitCodes.ok;
 }

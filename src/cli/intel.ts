@@ -5,7 +5,7 @@ import { limits } from '../core/limits.ts';
 import type { FeedHealth } from '../intel/feed.ts';
 import type { Synced } from '../intel/sync.ts';
 import { readFileAtMost } from './input.ts';
-import { paint } from './io.ts';
+import { paint, printJson } from './io.ts';
 import type { Io, Paint } from './io.ts';
 import { clean } from './log.ts';
 
@@ -40,13 +40,7 @@ export async function intelSync(io: Io, names: readonly string[], { json, accept
     },
   });
   if (json === true)
-    io.out(
-      `${JSON.stringify(
-        results.map(({ name, result, state }) => ({ name, result, ...state })),
-        null,
-        2,
-      )}\n`,
-    );
+    printJson(io, results.map(({ name, result, state }) => ({ name, result, ...state })));
   return results.map(exitOf).find((code) => code !== 0) ?? 0;
 }
 
@@ -86,7 +80,7 @@ export async function intelStatus(io: Io, { json }: IntelCliOptions): Promise<nu
   const feeds = await (await (await io.openApp()).intel()).status();
   const code = feeds.every(({ health }) => health === 'fresh') ? 0 : 3;
   if (json === true) {
-    io.out(`${JSON.stringify(feeds, null, 2)}\n`);
+    printJson(io, feeds);
     return code;
   }
   if (feeds.length === 0) io.out('no feeds are configured\n');
@@ -128,7 +122,7 @@ export async function intelList(io: Io, names: readonly string[], { json, limit 
 /** Exit code 0 when the value is listed, 1 when it is not. */
 export async function intelLookup(io: Io, text: string, { json }: IntelCliOptions): Promise<number> {
   const found = await (await (await io.openApp()).intel()).lookup(text);
-  if (json === true) io.out(`${JSON.stringify(found, null, 2)}\n`);
+  if (json === true) printJson(io, found);
   else if (found.hits.length === 0) io.out(`${found.kind} ${found.value} is not listed\n`);
   else {
     for (const { value, source, severity, confidence, labels } of found.hits) {
@@ -156,7 +150,8 @@ export async function intelScore(io: Io, { event, source, json }: ScoreCliOption
         });
   const app = await io.openApp();
   const scored = await app.score(bytes, source);
-  io.out(json === true ? `${JSON.stringify(scored, null, 2)}\n` : formatScore(scored));
+  if (json === true) printJson(io, scored);
+  else io.out(formatScore(scored));
   return 0;
 }
 

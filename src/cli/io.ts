@@ -42,3 +42,8 @@ export function paint(colour: boolean): Paint {
     red: wrap(31, 39), green: wrap(32, 39), yellow: wrap(33, 39), cyan: wrap(36, 39),
   };
 }
+
+/** One value on stdout, for programs and for reading. */
+export function printJson(io: Pick<Io, 'out'>, value: unknown): void {
+  io.out(`${JSON.stringify(value, null, 2)}\n`);
+}

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { MayflyError } from '../core/errors.ts';
 import { verifyChain } from '../evidence/chain.ts';
 import { EVIDENCE_FILE } from '../evidence/seal.ts';
-import { paint } from './io.ts';
+import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
 import { formatBytes } from './units.ts';
 
@@ -16,7 +16,7 @@ export async function images(io: Io, { json }: ListOptions): Promise<number> {
   const app = await io.openApp();
   const list = (await app.repository()).images.list();
   if (json === true) {
-    io.out(`${JSON.stringify(list.map(({ path: _path, manifest: _manifest, ...image }) => image), null, 2)}\n`);
+    printJson(io, list.map(({ path: _path, manifest: _manifest, ...image }) => image));
     return 0;
   }
   const rows = list.map(({ name, digest, bytes, runtime, description }) => [
@@ -36,7 +36,7 @@ export async function version(io: Io, { json }: ListOptions): Promise<number> {
     initramfs: await app.repository().then((repository) => repository.initramfs.digest, () => null),
     bridge: 1,
   };
-  if (json === true) io.out(`${JSON.stringify(facts, null, 2)}\n`);
+  if (json === true) printJson(io, facts);
   else io.out(table(Object.entries(facts).map(([name, value]) => [name, String(value ?? 'not set up')])));
   return 0;
 }
@@ -54,7 +54,7 @@ export async function evidence(io: Io, { json, witness }: EvidenceOptions): Prom
   });
   const check = verifyChain(text, witness === undefined ? {} : { witness });
   const colours = paint(io.colour);
-  if (json === true) io.out(`${JSON.stringify({ path, ...check }, null, 2)}\n`);
+  if (json === true) printJson(io, { path, ...check });
   else if (check.ok) io.out(`${colours.green('intact')}  ${check.records} records, head ${check.head}\n`);
   else io.out(`${colours.red('BROKEN')}  ${path}, line ${check.line}: ${check.reason}\n`);
   return check.ok ? 0 : 5;

@@ -4,7 +4,7 @@ import { MayflyError } from '../core/errors.ts';
 import { formatReasons } from './explain.ts';
 import { policyOf } from './facts.ts';
 import type { FactOptions } from './facts.ts';
-import { paint } from './io.ts';
+import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
 import { eventOf, limitsOf } from './run.ts';
 import type { RunOptions } from './run.ts';
@@ -41,6 +41,6 @@ export async function profile(io: Io, options: ProfileOptions): Promise<number> 
   if (options.json === true)
     io.out(`${JSON.stringify({ digest: sealed.digest, ...sealed.profile, reasons: sealed.reasons })}\n`);
   else if (options.explain === true) io.out(formatReasons(sealed, paint(io.colour && io.outIsTerminal)));
-  else io.out(`${JSON.stringify(sealed.profile, null, 2)}\n`);
+  else printJson(io, sealed.profile);
   return 0;
 }

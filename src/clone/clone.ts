@@ -18,6 +18,8 @@ import type { Isolation, Machine, TemplateState, Vmm } from './vmm/contract.ts';
 
 export interface Clone {
   readonly runId: RunId;
+  /** What it was made from. */
+  readonly template: CloneTemplate;
   readonly machine: Machine;
   /** Adopted: the next step is `configure`, unless it is `proved` already. */
   readonly session: Session;
@@ -69,7 +71,7 @@ export async function makeClone(options: CloneOptions, order: CloneOrder, contex
   });
   const session = new Session({ transport: machine.bridge, clock });
   await holdMachine(order.ledger, machine, session);
-  const clone: Clone = { runId: order.runId, machine, session };
+  const clone: Clone = { runId: order.runId, template, machine, session };
   await guarded(clone, signal, async () => {
     await timed('restore', () => machine.resume());
     await timed('uniqueness', () => adopt(clone, clock, random));

@@ -20,8 +20,6 @@ export interface PoolOrder {
 
 export interface WaitingClone {
   readonly clone: Clone;
-  /** The template's files are still as they were sealed. Rejects with E_TEMPLATE_TAMPERED. */
-  check(): Promise<void>;
   /** It now is in a run's ledger: the pool's record of it goes. */
   handOver(): Promise<void>;
   /** Kills it, verified. Rejects with E_RELEASE_INCOMPLETE. */

@@ -8,11 +8,13 @@
  * and after every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and
  * carries its SHA-256.
  */
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { createDisk } from '../core/disk.ts';
 import { MayflyError } from '../core/errors.ts';
+import { fingerprint, writeDurably } from '../core/files.ts';
+import type { Fingerprint } from '../core/files.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { prepareTemplate } from '../bridge/session.ts';
@@ -41,6 +43,9 @@ export interface Template {
   /** Throws E_TEMPLATE_TAMPERED, and discards the template, unless its files are as they were sealed. */
   check(): Promise<void>;
 }
+
+/** Nobody writes to a part of a template again. */
+const SEALED_MODE = 0o400;
 
 export interface TemplateOptions {
   /** MAYFLY_HOME. */
@@ -79,14 +84,6 @@ interface Seal {
   readonly warm: boolean;
   readonly stateDigest: string;
   readonly ram: Fingerprint;
-}
-
-/** What changes when anybody writes to a file, also through a shared mapping. As text: JSON has no 64-bit integers. */
-interface Fingerprint {
-  readonly inode: string;
-  readonly bytes: string;
-  readonly mtimeNanos: string;
-  readonly ctimeNanos: string;
 }
 
 export function openTemplates(options: TemplateOptions): Templates {
@@ -134,7 +131,7 @@ async function loadTemplate(
     return undefined;
   }
   const stateIntact = seal.templateVersion === 1 && seal.stateDigest === digestOf(state);
-  if (!stateIntact || !sameFile(seal.ram, await fingerprint(join(folder, 'ram')))) {
+  if (!stateIntact || !sameFile(seal.ram, await found(join(folder, 'ram')))) {
     // At rest this is a copied, restored or damaged folder rather than an attack: building anew is always right.
     await rm(folder, { recursive: true, force: true });
     return undefined;
@@ -227,7 +224,7 @@ async function buildTemplate(
       warm = prepared.warm;
     });
     onBuild(`sealing the ${image.name} template`);
-    await writeDurably(join(building, 'state'), saved.state);
+    await writeDurably(join(building, 'state'), saved.state, SEALED_MODE);
     const seal: Seal = {
       templateVersion: 1,
       image: image.name,
@@ -237,7 +234,7 @@ async function buildTemplate(
       stateDigest: digestOf(saved.state),
       ram: await requireFingerprint(join(building, 'ram')),
     };
-    await writeDurably(join(building, 'template.json'), Buffer.from(`${JSON.stringify(seal, null, 2)}\n`));
+    await writeDurably(join(building, 'template.json'), `${JSON.stringify(seal, null, 2)}\n`, SEALED_MODE);
     // What is there could not be loaded, as when somebody removed half of it; nobody else builds meanwhile.
     await rm(folder, { recursive: true, force: true });
     await rename(building, folder);
@@ -265,7 +262,7 @@ function template(
     warm: seal.warm,
     state: { folder, ...spec, ramBytes, ram, state },
     async check() {
-      const now = await fingerprint(ram);
+      const now = await found(ram);
       if (sameFile(seal.ram, now)) return;
       await rm(folder, { recursive: true, force: true });
       const change = now === undefined ? 'is gone' : `was changed at ${isoTime(BigInt(now.ctimeNanos))}`;
@@ -276,24 +273,15 @@ function template(
 
 // ---- files --------------------------------------------------------------------------------------------------------
 
-async function fingerprint(path: string): Promise<Fingerprint | undefined> {
-  try {
-    const found = await stat(path, { bigint: true });
-    return {
-      inode: String(found.ino),
-      bytes: String(found.size),
-      mtimeNanos: String(found.mtimeNs),
-      ctimeNanos: String(found.ctimeNs),
-    };
-  } catch {
-    return undefined;
-  }
+/** Undefined when it cannot be looked at. */
+async function found(path: string): Promise<Fingerprint | undefined> {
+  return await fingerprint(path).catch(() => undefined);
 }
 
 async function requireFingerprint(path: string): Promise<Fingerprint> {
-  const found = await fingerprint(path);
-  if (found === undefined) throw new MayflyError('E_TEMPLATE_BUILD', `${path} is gone`);
-  return found;
+  const now = await found(path);
+  if (now === undefined) throw new MayflyError('E_TEMPLATE_BUILD', `${path} is gone`);
+  return now;
 }
 
 function sameFile(sealed: Fingerprint | undefined, found: Fingerprint | undefined): boolean {
@@ -325,14 +313,4 @@ async function requireSpace(folder: string, bytes: number): Promise<void> {
     'E_DISK_SPACE',
     `a template needs ${mebibytes(needed)} MiB free in ${folder}, there are ${mebibytes(free)} MiB`,
   );
-}
-
-async function writeDurably(path: string, content: Buffer): Promise<void> {
-  const file = await open(path, 'wx', 0o400);
-  try {
-    await file.writeFile(content);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

@@ -9,6 +9,7 @@ import type { SpawnOptions } from 'node:child_process';
 import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncFolder, withFile } from './files.ts';
 
 export interface Disk {
   /** Whole file. Rejects with ENOENT, and with EFBIG when it is larger than `bytesMax`. */
@@ -114,15 +115,6 @@ function locked(message: string): Error {
   return Object.assign(new Error(message), { code: 'EAGAIN' });
 }
 
-async function withFile<T>(path: string, flags: string, use: (file: FileHandle) => Promise<T>): Promise<T> {
-  const file = await open(path, flags, 0o600);
-  try {
-    return await use(file);
-  } finally {
-    await file.close();
-  }
-}
-
 async function readAt(file: FileHandle, start: number, length: number): Promise<Buffer> {
   const bytes = Buffer.alloc(length);
   let filled = 0;
@@ -132,11 +124,6 @@ async function readAt(file: FileHandle, start: number, length: number): Promise<
     filled += bytesRead;
   }
   return bytes.subarray(0, filled);
-}
-
-/** A new file is durable only when its name is. */
-async function syncFolder(path: string): Promise<void> {
-  await withFile(path, 'r', (folder) => folder.sync());
 }
 
 function isMissing(thrown: unknown): boolean {

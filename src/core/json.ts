@@ -164,6 +164,11 @@ export function digestOf(bytes: Buffer | string): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
+/** Neither null nor an array: what has members by name. */
+export function isObject(value: unknown): value is { readonly [name: string]: unknown } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** Someone else's text on one line of ours: no control characters, at most `unitsMax` UTF-16 units. */
 export function printableLine(text: string, unitsMax: number): string {
   return printableText(text.slice(0, unitsMax + 1), unitsMax).replace(/[\n\t]+/g, ' ');

@@ -5,6 +5,7 @@
  */
 import packet from 'dns-packet';
 import type { Answer, Packet } from 'dns-packet';
+import { entropyOf } from '../core/entropy.ts';
 import { limits } from '../core/limits.ts';
 import { parseHost } from './host.ts';
 
@@ -103,14 +104,7 @@ function bare(message: Buffer, rcode: number): Buffer {
 /** Names that carry data rather than lead somewhere: long, or with labels that look like random characters. */
 export function looksLikeTunnel(name: string): boolean {
   if (name.length > 120) return true;
-  return name.split('.').some((label) => label.length > 40 || (label.length >= 24 && entropy(label) > 3.8));
-}
-
-/** Bits per character. */
-function entropy(text: string): number {
-  const counts = new Map<string, number>();
-  for (const character of text) counts.set(character, (counts.get(character) ?? 0) + 1);
-  let bits = 0;
-  for (const count of counts.values()) bits -= (count / text.length) * Math.log2(count / text.length);
-  return bits;
+  return name.split('.').some((label) => {
+    return label.length > 40 || (label.length >= 24 && entropyOf(Buffer.from(label)) > 3.8);
+  });
 }

@@ -7,7 +7,7 @@
  */
 import { MayflyError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
-import { digestOf, parseStrict, printableLine } from '../core/json.ts';
+import { digestOf, isObject, parseStrict, printableLine } from '../core/json.ts';
 import type { JsonProblem } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { isoTime } from '../core/time.ts';
@@ -124,8 +124,4 @@ function requireText(value: { readonly [key: string]: JsonValue }, name: string)
 
 function isTimestamp(text: string): boolean {
   return TIMESTAMP.test(text) && !Number.isNaN(Date.parse(text.replace(/:60/, ':59').toUpperCase()));
-}
-
-function isObject(value: JsonValue): value is { readonly [key: string]: JsonValue } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

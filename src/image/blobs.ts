@@ -9,8 +9,8 @@ import { canonicalJson } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import {
   digestFile, fingerprint, listOrNone, makeFolder, readAtMost, syncFolder, withFile, writeDurably,
-} from './files.ts';
-import type { Fingerprint } from './files.ts';
+} from '../core/files.ts';
+import type { Fingerprint } from '../core/files.ts';
 
 export interface Blob {
   readonly digest: string;
@@ -60,7 +60,7 @@ export function openBlobs(home: string): Blobs {
       const place = path(blob.digest);
       await makeFolder(dirname(place));
       await chmod(file, 0o444);
-      await withFile(file, (handle) => handle.sync());
+      await withFile(file, 'r', (handle) => handle.sync());
       await rename(file, place);
       await syncFolder(dirname(place));
       await note(blob.digest, await fingerprint(place));

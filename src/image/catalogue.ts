@@ -18,7 +18,7 @@ import {
   addSignature, encodeEnvelope, encodeTag, parseEnvelope, parseReference, parseTag, sealManifest, trustOf,
 } from './envelope.ts';
 import type { Envelope, Trust } from './envelope.ts';
-import { listOrNone, makeFolder, readAtMost, writeDurably } from './files.ts';
+import { listOrNone, makeFolder, readAtMost, writeDurably } from '../core/files.ts';
 import type { Keys } from './keys.ts';
 import type { ImageFileSystem, ImageManifest } from './manifest.ts';
 

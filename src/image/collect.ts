@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { Catalogue } from './catalogue.ts';
-import { listOrNone, readAtMost } from './files.ts';
+import { listOrNone, readAtMost } from '../core/files.ts';
 import { openStore } from './store.ts';
 
 /** Begins the names of folders in `images/` that belong to one import each. */

@@ -6,7 +6,7 @@
 import { createPublicKey, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { MayflyError } from '../core/errors.ts';
-import { canonicalJson, digestOf, parseStrict } from '../core/json.ts';
+import { canonicalJson, digestOf, isObject, parseStrict } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { encodeManifest, isDigest, isImageName, manifestDigest, parseManifest } from './manifest.ts';
 import type { ImageManifest } from './manifest.ts';
@@ -203,11 +203,10 @@ function canonical(bytes: Buffer, bytesMax: number): unknown {
 }
 
 function exactly(value: unknown, names: readonly string[]): { readonly [name: string]: unknown } {
-  const object = typeof value === 'object' && value !== null && !Array.isArray(value);
-  if (!object || Object.keys(value).sort().join() !== [...names].sort().join()) {
+  if (!isObject(value) || Object.keys(value).sort().join() !== [...names].sort().join()) {
     throw refused(`an object has not exactly the fields ${names.join(', ')}`);
   }
-  return value as { readonly [name: string]: unknown };
+  return value;
 }
 
 function refused(problem: string, cause?: unknown): MayflyError {

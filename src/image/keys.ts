@@ -12,7 +12,7 @@ import { limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { keyIdOf, parsePublicKey } from './envelope.ts';
 import type { KeyId, PublicKeys, Signer } from './envelope.ts';
-import { listOrNone, makeFolder, readAtMost, writeDurably } from './files.ts';
+import { listOrNone, makeFolder, readAtMost, writeDurably } from '../core/files.ts';
 import { isDigest } from './manifest.ts';
 
 export interface Keys {

@@ -17,7 +17,7 @@ import { limits } from '../core/limits.ts';
 import type { Catalogue, TrustPolicy } from './catalogue.ts';
 import { parseSignatures } from './envelope.ts';
 import type { Envelope } from './envelope.ts';
-import { writeDurably } from './files.ts';
+import { writeDurably } from '../core/files.ts';
 import { encodeManifest, isDigest, parseManifest } from './manifest.ts';
 import type { ImageFileSystem } from './manifest.ts';
 

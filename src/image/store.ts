@@ -10,9 +10,10 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isObject } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { openBlobs } from './blobs.ts';
-import { digestFile, fingerprint, listOrNone, makeFolder, withFile, writeDurably } from './files.ts';
+import { digestFile, fingerprint, listOrNone, makeFolder, withFile, writeDurably } from '../core/files.ts';
 
 export type Meta = { readonly [name: string]: unknown };
 
@@ -130,7 +131,7 @@ async function written(path: string): Promise<Record['file']> {
 
 async function readRecord(path: string, name: string): Promise<Record | undefined> {
   try {
-    const text = await withFile(path, async (file) => {
+    const text = await withFile(path, 'r', async (file) => {
       const { size } = await file.stat();
       if (size > limits.artefactRecordBytesMax) throw new Error(`${path} has ${size} bytes`);
       return await file.readFile('utf8');
@@ -153,8 +154,4 @@ function isRecord(value: unknown): value is Record {
     [value.digest, value.inputs].every((digest) => typeof digest === 'string' && DIGEST.test(digest)) &&
     Number.isSafeInteger(value.bytes)
   );
-}
-
-function isObject(value: unknown): value is { readonly [name: string]: unknown } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

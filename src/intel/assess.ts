@@ -7,6 +7,8 @@
  * strongest of what it says, because its lines are one opinion. So another indicator can only raise the score.
  */
 import { limits } from '../core/limits.ts';
+import { levelOf } from '../profile/levels.ts';
+import type { ThreatLevel } from '../profile/levels.ts';
 import { signWeights } from './content.ts';
 import type { Sign } from './content.ts';
 import type { Hit } from './index.ts';
@@ -14,8 +16,6 @@ import type { IndicatorKind, Severity } from './indicator.ts';
 import type { Observable, Observed } from './observe.ts';
 import type { FeedHealth } from './feed.ts';
 import type { IntelSnapshot } from './snapshot.ts';
-
-export type ThreatLevel = 'low' | 'guarded' | 'elevated' | 'high' | 'critical';
 
 /** A match of an observable with what one source says. */
 export interface Match extends Omit<Hit, 'source'> {
@@ -54,14 +54,6 @@ const DAY = 86_400;
 /** A certainty would make every other reason worthless. */
 const PROBABILITY_MAX = 0.99;
 
-const LEVELS: readonly (readonly [number, ThreatLevel])[] = [
-  [80, 'critical'],
-  [60, 'high'],
-  [40, 'elevated'],
-  [20, 'guarded'],
-  [0, 'low'],
-];
-
 export interface AssessOptions {
   readonly observed: Observed;
   readonly snapshot: IntelSnapshot;
@@ -96,10 +88,6 @@ export function assess({ observed, snapshot, nowSeconds, yara = [] }: AssessOpti
       .filter(({ health }) => health !== 'fresh')
       .map(({ name, health }) => ({ feed: name, health })),
   };
-}
-
-export function levelOf(score: number): ThreatLevel {
-  return LEVELS.find(([least]) => score >= least)?.[1] ?? 'low';
 }
 
 /** 0 when it does not hold at that time. */

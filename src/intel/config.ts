@@ -2,11 +2,10 @@
 import { isAbsolute, join } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import { MayflyError } from '../core/errors.ts';
-import { canonicalJson, digestOf, printableLine } from '../core/json.ts';
+import { canonicalJson, digestOf, isObject, printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Feed, FeedAuth, FeedFormat, FeedsConfig } from './feed.ts';
 import { indicatorKinds, normalise, severities } from './indicator.ts';
-import { isObject } from './record.ts';
 import type { FindingKind } from './vet.ts';
 
 const FORMATS: readonly FeedFormat[] = ['lines', 'hosts', 'csv', 'stix', 'taxii', 'misp', 'misp-feed'];

@@ -4,6 +4,7 @@
  * read.
  */
 import { fileTypeFromBuffer } from 'file-type';
+import { entropyOf } from '../core/entropy.ts';
 import { limits } from '../core/limits.ts';
 import { listArchive } from './archive.ts';
 import type { ArchiveListing } from './archive.ts';
@@ -125,7 +126,7 @@ function signsOfKind(bytes: Buffer, type: string, claim: Claim): Omit<Sign, 'whe
     found('active-document', 'RTF with objects');
   if (hasMacros(bytes, type)) found('macro', `${type} with macros`);
   if (type === 'application/octet-stream' && bytes.length >= 4096) {
-    const bits = entropy(bytes);
+    const bits = entropyOf(bytes.subarray(0, ENTROPY_BYTES));
     if (bits > 7.9) found('high-entropy', `${bits.toFixed(2)} bits per byte and no known type`);
   }
   return signs;
@@ -169,14 +170,8 @@ function hasMacros(bytes: Buffer, type: string): boolean {
   );
 }
 
-function entropy(bytes: Buffer): number {
-  const counts = new Uint32Array(256);
-  const part = bytes.subarray(0, 1024 * 1024);
-  for (const byte of part) counts[byte] = (counts[byte] ?? 0) + 1;
-  let bits = 0;
-  for (const count of counts) if (count > 0) bits -= (count / part.length) * Math.log2(count / part.length);
-  return bits;
-}
+/** The first so many bytes tell. */
+const ENTROPY_BYTES = 1024 * 1024;
 
 /** Ratio that no honest archive of everyday files reaches, and the size from which it hurts. */
 const BOMB_RATIO = 100;

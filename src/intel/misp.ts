@@ -2,10 +2,11 @@
  * MISP: the attributes of one event that are meant for detection (`to_ids`), also those inside its objects. What
  * analysts noted for context only is left out, as MISP's own exports do.
  */
+import { isObject } from '../core/json.ts';
 import type { FeedDefaults, ParsedFeed } from './feed.ts';
 import { normalise, refang } from './indicator.ts';
 import type { Indicator, IndicatorKind, Severity } from './indicator.ts';
-import { isObject, secondsOf } from './record.ts';
+import { secondsOf } from './record.ts';
 
 /** Parts of a composite type are parts of its value, separated by `|`. */
 const KIND_OF_TYPE: Readonly<Record<string, IndicatorKind>> = {

@@ -4,7 +4,7 @@
  */
 import { StringDecoder } from 'node:string_decoder';
 import { MayflyError } from '../core/errors.ts';
-import { parseStrict } from '../core/json.ts';
+import { isObject, parseStrict } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { parseLine } from './blocklist.ts';
 import type { Feed, ParsedFeed } from './feed.ts';
@@ -12,7 +12,6 @@ import { collect, fetchOnce, verified } from './fetch.ts';
 import type { Fetched, FetchRequest } from './fetch.ts';
 import type { Indicator } from './indicator.ts';
 import { parseMisp } from './misp.ts';
-import { isObject } from './record.ts';
 import { parseStix } from './stix.ts';
 
 export interface PullRequest {

@@ -3,9 +3,10 @@
  * sightings) tell the story of an indicator and are counted, not kept. Observed data is not an accusation, so it is
  * no indicator either.
  */
+import { isObject } from '../core/json.ts';
 import type { FeedDefaults, ParsedFeed } from './feed.ts';
 import type { Indicator, Severity } from './indicator.ts';
-import { confidenceOf, isObject, secondsOf, textsOf } from './record.ts';
+import { confidenceOf, secondsOf, textsOf } from './record.ts';
 import { parsePattern } from './stix-pattern.ts';
 
 /** Of the open vocabulary `indicator-type-ov`; `benign` is none of ours. */

@@ -9,10 +9,12 @@ import { join } from 'node:path';
 import type { Disk } from '../core/disk.ts';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { digestFile, writeDurably } from '../core/files.ts';
+import { isObject } from '../core/json.ts';
 import type { FeedState } from './feed.ts';
 import type { Indicator } from './indicator.ts';
 import { linesOf } from './pull.ts';
-import { formatRecord, isObject, parseRecord } from './record.ts';
+import { formatRecord, parseRecord } from './record.ts';
 import type { StoredIndicator } from './record.ts';
 
 export interface FeedStore {
@@ -53,18 +55,13 @@ export function openStore(folder: string, disk: Disk): FeedStore {
     },
     async setState(name, state) {
       await disk.makeFolder(path(name, ''));
-      await replaceFile(path(name, 'state.json'), Buffer.from(`${JSON.stringify(state, null, 2)}\n`));
+      await writeDurably(path(name, 'state.json'), `${JSON.stringify(state, null, 2)}\n`, 0o600);
     },
     records: (name, state) => readRecords(path(name, state.file), state),
     async intact(name, state) {
-      const hash = createHash('sha256');
-      try {
-        const stream = createReadStream(path(name, state.file)) as AsyncIterable<Buffer>;
-        for await (const chunk of stream) hash.update(chunk);
-      } catch {
-        return false;
-      }
-      return state.file !== '' && hash.digest('hex') === state.sha256;
+      if (state.file === '') return false;
+      const found = await digestFile(path(name, state.file)).catch(() => undefined);
+      return found?.digest === `sha256:${state.sha256}`;
     },
     async write(name) {
       await disk.makeFolder(path(name, ''));
@@ -147,17 +144,6 @@ async function openWriter(disk: Disk, path: (file: string) => string): Promise<C
       await disk.remove(incoming);
     },
   };
-}
-
-async function replaceFile(path: string, bytes: Buffer): Promise<void> {
-  const file = await open(`${path}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(bytes);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
 }
 
 /** Undefined when there is no configuration. */

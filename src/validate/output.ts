@@ -3,7 +3,7 @@
  * told why in words that are safe to print.
  */
 import { constants } from 'node:os';
-import { digestOf, parseStrict, printableLine, printableText } from '../core/json.ts';
+import { digestOf, isObject, parseStrict, printableLine, printableText } from '../core/json.ts';
 import type { JsonProblem } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Workload } from '../event/workload.ts';
@@ -100,12 +100,12 @@ function validateRuntime(execution: Execution, granted: ProfileLimits): Validati
   }
   const envelope = parsed.value;
   const span = parsed.members.get('value');
-  if (isRecord(envelope) && envelope['ok'] === true && span !== undefined && parsed.members.size === 2) {
+  if (isObject(envelope) && envelope['ok'] === true && span !== undefined && parsed.members.size === 2) {
     // Verbatim, so that numbers beyond a double's precision come out as the function wrote them.
     const value = Buffer.from(parsed.text.slice(span[0], span[1]).trim());
     return value.length > granted.outputBytes ? refuse(tooLarge(granted), value) : give(value);
   }
-  if (isRecord(envelope) && envelope['ok'] === false) {
+  if (isObject(envelope) && envelope['ok'] === false) {
     return { verdict: explainError(envelope, execution, granted), output: undefined, digest: undefined };
   }
   return refuse(strayFormat(), output);
@@ -117,7 +117,7 @@ function explainError(
   execution: Execution,
   granted: ProfileLimits,
 ): Verdict {
-  const error = isRecord(envelope['error']) ? envelope['error'] : {};
+  const error = isObject(envelope['error']) ? envelope['error'] : {};
   const name = printableLine(text(error['name']), limits.errorNameUnits) || 'Error';
   const message = printableLine(text(error['message']), limits.errorMessageUnits);
   const stack = printableText(text(error['stack']), limits.errorStackUnits);
@@ -224,8 +224,4 @@ function mebibytes(bytes: number): string {
 
 function text(value: unknown): string {
   return typeof value === 'string' ? value : '';
-}
-
-function isRecord(value: unknown): value is { readonly [key: string]: unknown } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

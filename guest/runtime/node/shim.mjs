@@ -45,16 +45,22 @@ function awaitRenewal() {
 /** What was read beyond the first line. */
 let ahead = Buffer.alloc(0);
 
+/** What is there, after waiting for it; empty at end of file. */
+function readChunk() {
+  const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  return chunk.subarray(0, readSync(REQUEST_FD, chunk, 0, CHUNK_BYTES, null));
+}
+
 /** The first line: which function it is. The event may come much later. */
 function readHead() {
-  let bytes = Buffer.alloc(0);
-  while (bytes.indexOf(0x0a) < 0) {
-    const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-    const length = readSync(REQUEST_FD, chunk, 0, CHUNK_BYTES, null);
-    if (length === 0) process.reallyExit(1);
-    bytes = bytes.length === 0 ? chunk.subarray(0, length) : Buffer.concat([bytes, chunk.subarray(0, length)]);
+  let bytes = readChunk();
+  let lineEnd = bytes.indexOf(0x0a);
+  while (lineEnd < 0) {
+    const chunk = readChunk();
+    if (chunk.length === 0) process.reallyExit(1);
+    bytes = Buffer.concat([bytes, chunk]);
+    lineEnd = bytes.indexOf(0x0a);
   }
-  const lineEnd = bytes.indexOf(0x0a);
   ahead = bytes.subarray(lineEnd + 1);
   return parseHead(bytes.toString('utf8', 0, lineEnd));
 }
@@ -68,15 +74,11 @@ function parseHead(line) {
 
 /** Everything until end of file. */
 function readRequest() {
-  const chunks = [ahead];
-  for (;;) {
-    const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-    const length = readSync(REQUEST_FD, chunk, 0, CHUNK_BYTES, null);
-    if (length === 0) break;
-    chunks.push(chunk.subarray(0, length));
-  }
+  const chunks = ahead.length > 0 ? [ahead] : [];
+  for (let chunk = readChunk(); chunk.length > 0; chunk = readChunk()) chunks.push(chunk);
   closeSync(REQUEST_FD);
-  return Buffer.concat(chunks);
+  // An event that came in one piece, as most do, is not copied.
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
 function parseRequest(bytes) {

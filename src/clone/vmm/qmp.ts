@@ -4,6 +4,7 @@
  * bounded, unknown replies are ignored and nothing that it sends can make the client throw outside a command.
  */
 import type { Duplex } from 'node:stream';
+import { isObject } from '../../core/json.ts';
 import { limits } from '../../core/limits.ts';
 import type { Clock } from '../../core/time.ts';
 
@@ -160,7 +161,3 @@ export class Qmp {
 
 /** The greeting has no event name of its own; this one cannot collide with QEMU's upper-case names. */
 const GREETING = 'greeting';
-
-function isObject(value: QmpValue | undefined): value is QmpObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}

@@ -3,7 +3,7 @@
  * bounded: they come from whoever made the image. What Mayfly does not need is not looked at.
  */
 import { MayflyError } from '../../core/errors.ts';
-import { parseStrict, printableLine } from '../../core/json.ts';
+import { isObject, parseStrict, printableLine } from '../../core/json.ts';
 import { limits } from '../../core/limits.ts';
 import { DIGEST } from './reference.ts';
 
@@ -174,10 +174,6 @@ function optionalText(value: unknown, what: string): string {
 function bounded<T>(list: readonly T[], what: string): readonly T[] {
   if (list.length <= limits.ociListMax) return list;
   throw new MayflyError('E_IMAGE_TOO_LARGE', `${what} has a list of ${list.length}, over ${limits.ociListMax}.`);
-}
-
-function isObject(value: unknown): value is { readonly [name: string]: unknown } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 export function corrupt(what: string, why: string): MayflyError {

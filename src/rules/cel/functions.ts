@@ -5,7 +5,7 @@
 import { BlockList, isIP } from 'node:net';
 import { RE2JS } from 're2js';
 import { limits } from '../../core/limits.ts';
-import { CelProblem } from './node.ts';
+import { CelProblem, pick } from './node.ts';
 import type { Node } from './node.ts';
 import { opaque } from './threat.ts';
 import { BOOL, describeType, DOUBLE, INT, isNumber, STRING } from './type.ts';
@@ -27,12 +27,6 @@ export const functions: ReadonlyMap<string, Builder> = new Map<string, Builder>(
   ['double', toDouble],
   ['string', toText],
 ]);
-
-function pick(args: readonly Node[], index: number): Node {
-  const node = args[index];
-  if (node === undefined) throw new CelProblem('an argument is missing');
-  return node;
-}
 
 function exactly(args: readonly Node[], count: number, name: string): void {
   if (args.length !== count)

@@ -31,4 +31,11 @@ export class CelProblem extends Error {
   }
 }
 
+/** Throws CelProblem when there are fewer. */
+export function pick(args: readonly Node[], index: number): Node {
+  const node = args[index];
+  if (node === undefined) throw new CelProblem('an argument is missing');
+  return node;
+}
+
 export type Outcome = boolean | CelFailure;

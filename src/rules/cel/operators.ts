@@ -2,7 +2,7 @@
 import { threatLevels } from '../../profile/levels.ts';
 import { flip, join, opaque, senseOfLevels } from './threat.ts';
 import type { ThreatSense } from './threat.ts';
-import { CelProblem } from './node.ts';
+import { CelProblem, pick } from './node.ts';
 import type { Demands, Node, Run } from './node.ts';
 import { BOOL, describeType, DOUBLE, DYN, INT, isComparable, isNumber, STRING, unite } from './type.ts';
 import type { CelType } from './type.ts';
@@ -29,12 +29,6 @@ export const operators: ReadonlyMap<string, Operator> = new Map<string, Operator
   ['_%_', (args) => arithmetic(args, '%')],
   ['-_', negate],
 ]);
-
-function pick(args: readonly Node[], index: number): Node {
-  const node = args[index];
-  if (node === undefined) throw new CelProblem('an operand is missing');
-  return node;
-}
 
 function requireBool({ type }: Node, what: string): void {
   if (type.kind !== 'bool' && type.kind !== 'dyn')

@@ -4,6 +4,7 @@
  * A failure is a value, not an exception: CEL's `&&` and `||` look at both sides before they give up, and an exception
  * for each rule that meets an event without its field would cost more than all other rules together.
  */
+import { isObject } from '../../core/json.ts';
 import { limits } from '../../core/limits.ts';
 
 export class CelFailure {
@@ -36,7 +37,7 @@ export function textSteps(text: string, perStep: number): number {
 }
 
 export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof CelFailure);
+  return isObject(value) && !(value instanceof CelFailure);
 }
 
 export function nameOfValue(value: unknown): string {

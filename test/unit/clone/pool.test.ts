@@ -39,7 +39,6 @@ function rig(fail: (attempt: number) => boolean = () => false) {
     const waiting: Made = {
       state: 'started', dropped: 0, given: 0,
       clone: { session: { get status() { return { state: waiting.state }; } } } as unknown as Clone,
-      check: async () => {},
       handOver: async () => { waiting.given++; },
       drop: async () => { waiting.dropped++; },
     };

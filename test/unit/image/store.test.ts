@@ -8,7 +8,7 @@ import type { TestContext } from 'node:test';
 import fc from 'fast-check';
 import { digestOf } from '../../../src/core/json.ts';
 import { limits } from '../../../src/core/limits.ts';
-import { digestFile } from '../../../src/image/files.ts';
+import { digestFile } from '../../../src/core/files.ts';
 import { openStore } from '../../../src/image/store.ts';
 import type { Artefact, Store } from '../../../src/image/store.ts';
 

@@ -1,9 +1,9 @@
-/** Files of the store: hashed in pieces, written beside their place, synced and renamed, so nobody ever sees a half. */
+/** Files that others rely on: hashed in pieces; written beside their place and renamed, so nobody sees a half. */
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { limits } from '../core/limits.ts';
+import { limits } from './limits.ts';
 
 /** What changes when a file is replaced or written to; ctime cannot be set. As text: JSON has no 64-bit integers. */
 export interface Fingerprint {
@@ -23,7 +23,7 @@ export async function digestFile(
   path: string,
   passed: (bytes: number) => void = () => {},
 ): Promise<{ readonly digest: string; readonly bytes: number }> {
-  return await withFile(path, async (file) => {
+  return await withFile(path, 'r', async (file) => {
     const hash = createHash('sha256');
     const chunk = Buffer.alloc(limits.copyChunkBytes);
     let bytes = 0;
@@ -40,7 +40,7 @@ export async function digestFile(
 
 /** Whole file; rejects when there is none, when it is no regular file, and when it has more than `bytesMax` bytes. */
 export async function readAtMost(path: string, bytesMax: number): Promise<Buffer> {
-  return await withFile(path, async (file) => {
+  return await withFile(path, 'r', async (file) => {
     const found = await file.stat();
     if (!found.isFile()) throw new Error(`${path} is not a file`);
     if (found.size > bytesMax) throw new Error(`${path} has ${found.size} bytes, at most ${bytesMax} are allowed`);
@@ -74,12 +74,14 @@ export async function listOrNone(path: string): Promise<string[]> {
   return (await readdir(path).catch(() => [])).sort();
 }
 
+/** A new file is durable only when its name is. */
 export async function syncFolder(path: string): Promise<void> {
-  await withFile(path, (folder) => folder.sync());
+  await withFile(path, 'r', (folder) => folder.sync());
 }
 
-export async function withFile<T>(path: string, use: (file: FileHandle) => Promise<T>): Promise<T> {
-  const file = await open(path, 'r');
+/** What it creates is its owner's alone. */
+export async function withFile<T>(path: string, flags: string, use: (file: FileHandle) => Promise<T>): Promise<T> {
+  const file = await open(path, flags, 0o600);
   try {
     return await use(file);
   } finally {
