@@ -16,7 +16,7 @@ import type { Plan } from './plan.ts';
 /** Writes a squashfs file system to `file`. Rejects as `readLayer` does, and with E_SETUP_MISSING. */
 export async function packPlan(plan: Plan, layers: readonly Layer[], file: string, signal: AbortSignal): Promise<void> {
   const archive = pack();
-  const packer = startPacker(file, signal);
+  const packer = startPacker(file, lastChange(plan), signal);
   const writing = writePlan(archive, plan, layers, signal);
   writing.catch((thrown: Error) => archive.destroy(thrown));
   try {
@@ -46,18 +46,25 @@ const PACKER = [
   '-all-root',
   '-root-mode',
   '755',
-  '-root-time',
-  '0',
-  '-mkfs-time',
-  '0',
   '-reproducible',
   '-mem',
   `${limits.ociPackMiB}M`,
   '-force',
 ];
 
-function startPacker(file: string, signal: AbortSignal) {
-  const child = spawn('sqfstar', [...PACKER, file], { stdio: ['pipe', 'ignore', 'pipe'], signal });
+/** Seconds since 1970 of the youngest entry, the age that the file system itself gets. */
+function lastChange(plan: Plan): number {
+  let last = 0;
+  for (const { mtime } of plan.folders) last = Math.max(last, mtime);
+  for (const { mtime } of plan.symlinks) last = Math.max(last, mtime);
+  for (const layer of plan.contents.values()) for (const { mtime } of layer.values()) last = Math.max(last, mtime);
+  return last;
+}
+
+function startPacker(file: string, seconds: number, signal: AbortSignal) {
+  // sqfstar 4.5.1 takes -root-time and gives the root the time of day all the same; this it does obey, for all times.
+  const env = { SOURCE_DATE_EPOCH: `${seconds}` };
+  const child = spawn('sqfstar', [...PACKER, file], { stdio: ['pipe', 'ignore', 'pipe'], signal, env });
   let words = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     words = (words + text).slice(-2000);
