@@ -16,6 +16,7 @@ import { EgressBroker } from './egress/broker.ts';
 import type { Network } from './egress/broker.ts';
 import { acceptEvent } from './event/accept.ts';
 import type { Event } from './event/event.ts';
+import { httpRequestOf } from './event/http.ts';
 import type { EvidenceDraft, Origin } from './evidence/record.ts';
 import { hasEvidence, sealEvidence } from './evidence/seal.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
@@ -61,7 +62,8 @@ export function createStages(options: ComposeOptions): Stages {
     execute: (clone, delivery, signal) => {
       const now = Number(clock.wallNanos() / 1_000_000n);
       const deadlineMillis = now + delivery.profile.profile.limits.wallMillis;
-      return deliverEvent(clone, { ...delivery, deadlineMillis }, signal);
+      const request = delivery.workload.server === undefined ? {} : { request: httpRequestOf(delivery.event) };
+      return deliverEvent(clone, { ...delivery, ...request, deadlineMillis }, clock, signal);
     },
     validate: (execution, profile, workload) => validateOutput({ execution, profile, workload }),
     release: (ledger) => releaseAll(ledger, { disk, processes }),

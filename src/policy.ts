@@ -7,6 +7,7 @@ import type { RunId } from './core/ids.ts';
 import { digestOf } from './core/json.ts';
 import { acceptEvent } from './event/accept.ts';
 import type { Event } from './event/event.ts';
+import { httpRequestOf } from './event/http.ts';
 import { codeBytes } from './event/workload.ts';
 import type { Workload } from './event/workload.ts';
 import { generateProfile } from './profile/generate.ts';
@@ -35,8 +36,12 @@ export interface PolicyRequest extends ProfileRequest {
 
 const NO_THREAT: Threat = Object.freeze({ score: 0, level: 'low', indicators: [] });
 
-/** Throws E_LIMIT_INVALID, and E_EVENT_REJECTED when a rule refuses the event. */
+/**
+ * Throws E_LIMIT_INVALID, E_EVENT_REJECTED when a rule refuses the event, and E_EVENT_INVALID when it is for a server
+ * and no HTTP request.
+ */
 export function decideProfile(event: Event, request: PolicyRequest): SealedProfile {
+  if (request.workload.server !== undefined) httpRequestOf(event);
   return generateProfile({ request, codeBytes: codeBytes(request.workload), policy: decidePolicy(event, request) });
 }
 

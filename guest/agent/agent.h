@@ -188,6 +188,13 @@ void egress_turn(const struct pollfd *polled);
 bool egress_frame(const struct frame *frame, const uint8_t *payload);
 /* The workload has ended: no new connection, and whether bytes of one are still to be sent. */
 bool egress_drains(void);
+/* A number that was never used, for a connection or a query of the workload. */
+uint32_t egress_new_stream(void);
+
+/* ---- dns.c ------------------------------------------------------------------------------------------------------- */
+
+void dns_take_query(void);
+void dns_answer(uint32_t stream, const uint8_t *payload, uint32_t length);
 
 /* From START to the END of all streams. */
 struct ending run_workload(struct workload *workload, const struct output_limits *limits);

@@ -1,9 +1,11 @@
 /*
  * The workload's connections. Each is a stream of the bridge: the first packet waits in the kernel while the host is
  * asked (OPEN), and what the host says is what the workload's connect() gets. From there on bytes, half-closes and
- * resets go through as they come, each direction within the credit that its receiver has given.
+ * resets go through as they come, each direction within the credit that its receiver has given. The other way round the
+ * host asks (OPEN) for a connection to a server of the workload, and has it as soon as somebody listens.
  *
  *   FREE -> ASKING (OPEN sent) -> APPROVED (ACCEPT came, the kernel shakes hands) -> CONNECTED -> FREE
+ *   FREE -> DIALLING (OPEN came, tried again and again) -> CONNECTED (ACCEPT sent) -> FREE
  *
  * A slot is free again when both directions have ended or either side has reset. Frames of a stream that is over may
  * still be under way and are ignored; its number is never used again.
@@ -18,13 +20,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = EGRESS_POLLS_MAX - 3, QUERIES_MAX = 64, CHUNK_BYTES = 32 * 1024 };
+enum { CONNECTIONS_MAX = EGRESS_POLLS_MAX - 3, CHUNK_BYTES = 32 * 1024 };
 /* The kernel's handshake with itself takes no time; a workload may have given up meanwhile. */
 enum { HANDSHAKE_MILLIS = 5000 };
+/* A server that does not listen yet is tried again so soon. */
+enum { REDIAL_MILLIS = 20 };
 /* What was written before the workload's end is given this long to leave. */
 enum { DRAIN_MILLIS = 2000 };
 
-enum phase { FREE, ASKING, APPROVED, CONNECTED };
+enum phase { FREE, ASKING, APPROVED, DIALLING, CONNECTED };
 
 static struct connection {
     enum phase phase;
@@ -43,14 +47,9 @@ static struct connection {
     uint8_t bytes[EGRESS_WINDOW_BYTES];
 } connections[CONNECTIONS_MAX];
 
-/* Who is owed an answer; the oldest is forgotten first, as UDP allows. */
-static struct query {
-    uint32_t stream;
-    struct sockaddr_in client;
-    struct in_addr asked;
-} queries[QUERIES_MAX];
-
 static uint32_t next_stream = EGRESS_STREAM_MIN;
+/* Of the host's own, the next one or a later one. */
+static uint32_t next_of_host = HOST_STREAM_MIN;
 /* Which connections stand at each place of the last egress_wait. */
 static struct connection *waiting[CONNECTIONS_MAX];
 static size_t waiting_count;
@@ -110,6 +109,21 @@ static struct connection *find_free(void) {
     return NULL;
 }
 
+static void begin(struct connection *connection, enum phase phase, uint32_t stream) {
+    connection->phase = phase;
+    connection->stream = stream;
+    connection->question = (struct question){0};
+    connection->socket = -1;
+    connection->window = EGRESS_WINDOW_BYTES;
+    connection->sent = connection->received = 0;
+    connection->start = connection->filled = connection->ungranted = 0;
+    connection->sent_end = connection->got_end = false;
+}
+
+uint32_t egress_new_stream(void) {
+    return next_stream++;
+}
+
 static void ask_host(const struct question *question) {
     struct connection *known = find_pair(question);
     if (known != NULL && known->phase != CONNECTED) {
@@ -124,14 +138,8 @@ static void ask_host(const struct question *question) {
         net_decide(question->packet, DECISION_REFUSE);
         return;
     }
-    connection->phase = ASKING;
-    connection->stream = next_stream++;
+    begin(connection, ASKING, next_stream++);
     connection->question = *question;
-    connection->socket = -1;
-    connection->window = EGRESS_WINDOW_BYTES;
-    connection->sent = connection->received = 0;
-    connection->start = connection->filled = connection->ungranted = 0;
-    connection->sent_end = connection->got_end = false;
     uint8_t payload[OPEN_BYTES];
     open_write(payload, question->target, question->target_port);
     port_send(OPEN, connection->stream, payload, sizeof payload);
@@ -169,6 +177,34 @@ static void accept_all(void) {
         accept_one(made, &client);
         length = sizeof client;
     }
+}
+
+/* ---- connections of the host ------------------------------------------------------------------------------------- */
+
+static void dial(struct connection *connection) {
+    int made = net_dial(connection->question.target, connection->question.target_port);
+    connection->deadline = monotonic_millis() + REDIAL_MILLIS;
+    if (made < 0) return;
+    connection->socket = made;
+    connection->phase = CONNECTED;
+    port_send(ACCEPT, connection->stream, NULL, 0);
+}
+
+static void take_order(uint32_t stream, const uint8_t *payload) {
+    struct connection *connection = find_free();
+    if (stream < next_of_host || open_check(payload) != NULL) fault(E_CLONE_FAILED, "connection %u: open", stream);
+    next_of_host = stream + 1;
+    uint32_t target;
+    memcpy(&target, payload + 4, sizeof target);
+    if (connection == NULL || ntohl(target) >> 24 != 127) {
+        const uint8_t reason = connection == NULL ? RESET_LIMIT : RESET_DENIED;
+        port_send(RESET, stream, &reason, 1);
+        return;
+    }
+    begin(connection, DIALLING, stream);
+    connection->question.target = target;
+    connection->question.target_port = read_u16(payload + 2);
+    dial(connection);
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
@@ -219,54 +255,6 @@ static void pump_in(struct connection *connection) {
     }
 }
 
-/* ---- DNS --------------------------------------------------------------------------------------------------------- */
-
-union control {
-    struct cmsghdr header;
-    uint8_t bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
-};
-
-static void take_query(void) {
-    static uint8_t bytes[DNS_BYTES_MAX + 1];
-    struct sockaddr_in client;
-    union control control;
-    struct iovec part = {bytes, sizeof bytes};
-    struct msghdr message = {
-        .msg_name = &client, .msg_namelen = sizeof client, .msg_iov = &part, .msg_iovlen = 1,
-        .msg_control = &control, .msg_controllen = sizeof control,
-    };
-    ssize_t got = recvmsg(net_dns_socket(), &message, 0);
-    if (got < DNS_BYTES_MIN || got > DNS_BYTES_MAX) return;
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (header == NULL || header->cmsg_level != IPPROTO_IP || header->cmsg_type != IP_PKTINFO) return;
-    struct in_pktinfo info;
-    memcpy(&info, CMSG_DATA(header), sizeof info);
-    uint32_t stream = next_stream++;
-    queries[stream % QUERIES_MAX] = (struct query){stream, client, info.ipi_addr};
-    port_send(QUERY, stream, bytes, (uint32_t)got);
-}
-
-/* The answer comes from the address that was asked: a resolver takes no other. */
-static void answer(uint32_t stream, const uint8_t *payload, uint32_t length) {
-    struct query *query = &queries[stream % QUERIES_MAX];
-    if (query->stream != stream) return;
-    union control control;
-    memset(&control, 0, sizeof control);
-    struct iovec part = {(void *)(uintptr_t)payload, length};
-    struct msghdr message = {
-        .msg_name = &query->client, .msg_namelen = sizeof query->client, .msg_iov = &part, .msg_iovlen = 1,
-        .msg_control = &control, .msg_controllen = sizeof control,
-    };
-    const struct in_pktinfo info = {.ipi_spec_dst = query->asked};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = IPPROTO_IP;
-    header->cmsg_type = IP_PKTINFO;
-    header->cmsg_len = CMSG_LEN(sizeof info);
-    memcpy(CMSG_DATA(header), &info, sizeof info);
-    (void)sendmsg(net_dns_socket(), &message, MSG_NOSIGNAL);
-    query->stream = 0;
-}
-
 /* ---- frames of the host ------------------------------------------------------------------------------------------ */
 
 static _Noreturn void wrong(uint32_t stream, violation what) {
@@ -274,7 +262,7 @@ static _Noreturn void wrong(uint32_t stream, violation what) {
 }
 
 static void take_data(struct connection *connection, const uint8_t *bytes, uint32_t length) {
-    if (connection->phase == ASKING) wrong(connection->stream, "order");
+    if (connection->phase == ASKING || connection->phase == DIALLING) wrong(connection->stream, "order");
     if (connection->got_end) wrong(connection->stream, "after-end");
     if (length > EGRESS_WINDOW_BYTES - connection->filled - connection->ungranted) {
         wrong(connection->stream, "no-credit");
@@ -292,7 +280,7 @@ static void take_end(struct connection *connection, const uint8_t *payload) {
     struct end end;
     violation broken = end_read(payload, &end);
     if (broken != NULL) wrong(connection->stream, broken);
-    if (connection->phase == ASKING) wrong(connection->stream, "order");
+    if (connection->phase == ASKING || connection->phase == DIALLING) wrong(connection->stream, "order");
     if (connection->got_end) wrong(connection->stream, "after-end");
     if (end.total_bytes != connection->received) wrong(connection->stream, "end-total");
     connection->got_end = true;
@@ -312,9 +300,13 @@ static void take_acceptance(struct connection *connection) {
 }
 
 bool egress_frame(const struct frame *frame, const uint8_t *payload) {
-    if (frame->stream >= next_stream) return false;
+    if (frame->type == OPEN) {
+        take_order(frame->stream, payload);
+        return true;
+    }
+    if (frame->stream >= (frame->stream < HOST_STREAM_MIN ? next_stream : next_of_host)) return false;
     if (frame->type == ANSWER) {
-        answer(frame->stream, payload, frame->length);
+        dns_answer(frame->stream, payload, frame->length);
         return true;
     }
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
@@ -348,7 +340,9 @@ size_t egress_wait(struct pollfd *wanted, int *millis) {
     turn_number++;
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         struct connection *connection = &connections[(i + turn_number) % CONNECTIONS_MAX];
-        if (connection->phase == APPROVED) wait_until(connection->deadline, now, millis);
+        if (connection->phase == APPROVED || connection->phase == DIALLING) {
+            wait_until(connection->deadline, now, millis);
+        }
         if (connection->phase != CONNECTED) continue;
         short events = 0;
         if (room && !connection->sent_end && connection->window > 0) events |= POLLIN;
@@ -371,9 +365,11 @@ void egress_turn(const struct pollfd *polled) {
         pump_out(waiting[i]);
     }
     if (polled[0].revents != 0) take_questions();
-    if (polled[2].revents != 0) take_query();
+    if (polled[2].revents != 0) dns_take_query();
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
-        if (connections[i].phase == APPROVED && connections[i].deadline <= now) drop_and_tell(&connections[i]);
+        if (connections[i].deadline > now) continue;
+        if (connections[i].phase == APPROVED) drop_and_tell(&connections[i]);
+        if (connections[i].phase == DIALLING) dial(&connections[i]);
     }
 }
 

@@ -29,12 +29,13 @@ static const struct type_rule type_rules[] = {
     {CONFIGURE, false, true, false, 0, FRAME_PAYLOAD_MAX},
     {FILE_ENTRY, false, true, false, 0, FRAME_PAYLOAD_MAX},
     {START, false, true, false, 0, FRAME_PAYLOAD_MAX},
+    {STOP, false, true, false, 0, FRAME_PAYLOAD_MAX},
     {DATA, true, true, true, 1, FRAME_PAYLOAD_MAX},
     {END, true, true, true, 9, 9},
     {CREDIT, true, true, true, 4, 4},
-    {OPEN, true, false, true, OPEN_BYTES, OPEN_BYTES},
+    {OPEN, true, true, true, OPEN_BYTES, OPEN_BYTES},
     {RESET, true, true, true, 1, 1},
-    {ACCEPT, false, true, true, 0, 0},
+    {ACCEPT, true, true, true, 0, 0},
     {QUERY, true, false, true, DNS_BYTES_MIN, DNS_BYTES_MAX},
     {ANSWER, false, true, true, DNS_BYTES_MIN, DNS_BYTES_MAX},
 };
@@ -47,10 +48,20 @@ static const struct type_rule *rule_for(uint8_t type, enum side from) {
     return NULL;
 }
 
+/* Who opens a connection numbers it in its own half; the other side accepts it there. */
+static bool connection_allowed(uint8_t type, enum side owner, enum side from) {
+    if (type == OPEN) return owner == from;
+    if (type == ACCEPT) return owner != from;
+    return owner == FROM_GUEST || (type != QUERY && type != ANSWER);
+}
+
 /* DATA and END come from a fixed stream's sender, CREDIT from its receiver; connections have two of each. */
 static bool stream_allowed(const struct type_rule *rule, uint32_t stream, enum side from) {
     if (!rule->on_stream) return stream == 0;
-    if (stream >= EGRESS_STREAM_MIN && stream <= EGRESS_STREAM_MAX) return true;
+    if (stream >= EGRESS_STREAM_MIN && stream <= EGRESS_STREAM_MAX) {
+        return connection_allowed(rule->type, FROM_GUEST, from);
+    }
+    if (stream >= HOST_STREAM_MIN && stream <= HOST_STREAM_MAX) return connection_allowed(rule->type, FROM_HOST, from);
     if (rule->type >= OPEN) return false;
     if (stream < STREAM_STDOUT || stream > STREAM_CODE) return false;
     enum side sender = stream <= STREAM_OUTPUT ? FROM_GUEST : FROM_HOST;

@@ -27,13 +27,15 @@ enum frame_type {
     DATA = 0x10, END = 0x11, CREDIT = 0x12,
     OPEN = 0x13, RESET = 0x14, ACCEPT = 0x15, QUERY = 0x16, ANSWER = 0x17,
     PREPARE = 0x21, ADOPT = 0x22, CONFIGURE = 0x23, FILE_ENTRY = 0x24, START = 0x25,
+    STOP = 0x26,
 };
 
 enum stream { STREAM_STDOUT = 1, STREAM_STDERR = 2, STREAM_OUTPUT = 3, STREAM_STDIN = 4, STREAM_CODE = 5 };
 
-/* Numbers of connections and of DNS queries: chosen by the guest, each one higher than all before. */
+/* Numbers of connections and of DNS queries: chosen by who opens them, each one higher than all before. */
 enum { EGRESS_STREAM_MIN = 16 };
 static const uint32_t EGRESS_STREAM_MAX = 0x7fffffff;
+static const uint32_t HOST_STREAM_MIN = 0x80000000, HOST_STREAM_MAX = 0x8000ffff;
 
 enum side { FROM_GUEST, FROM_HOST };
 

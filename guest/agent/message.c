@@ -43,6 +43,7 @@ static const struct message_shape messages[] = {
     {CONFIGURE, {U64, U64, U64, U64, U64, U64, U64, U64, U64, TEXTS, TEXTS, U64_MAX(ID_MAX), U64_MAX(ID_MAX)}},
     {FILE_ENTRY, {TEXT, U64_MAX(2), U64_MAX(07777), U64, TEXT}},
     {START, {{KIND_END, false, 0, 0}}},
+    {STOP, {{KIND_END, false, 0, 0}}},
 };
 
 static const struct shape *shapes_of(uint8_t type) {

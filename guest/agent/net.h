@@ -26,6 +26,8 @@ void write_network_facts(void (*add)(const char *name, const char *value));
 int net_listener(void);
 /* Receives every datagram to port 53 of anywhere. */
 int net_dns_socket(void);
+/* To a server of the workload, at an address of 127.0.0.0/8 or at ::1; -1 when nobody listens there yet. */
+int net_dial(uint32_t address, uint16_t port);
 /* Receives every first packet of a connection, which waits in the kernel for net_decide. */
 int net_questions(void);
 

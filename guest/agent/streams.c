@@ -4,6 +4,7 @@
  *
  *   runtime     complete when fd 4 is at its end; then everything is killed: what else it might do nobody waits for
  *   executable  complete when its process has ended; what it left in the background is killed
+ *   server      complete when the host says so (STOP): its answer has left through a connection
  *
  * One loop, one poll(), no stream can hold up another one.
  */
@@ -42,6 +43,8 @@ static struct {
 static struct outflow flows[3];
 static struct workload *current;
 static bool exited, complete;
+/* The host has ended it, and so it has not failed. */
+static bool stopped;
 static int status;
 
 /* ---- end of the workload ----------------------------------------------------------------------------------------- */
@@ -72,6 +75,12 @@ static void finish(void) {
     close_input();
     reap();
     kill_cgroup();
+}
+
+static void stop(void) {
+    reap();
+    stopped = !exited;
+    finish();
 }
 
 /* ---- out --------------------------------------------------------------------------------------------------------- */
@@ -184,6 +193,7 @@ static void take_frames(void) {
         if (frame.type == DATA && frame.stream == STREAM_STDIN) take_input(payload, frame.length);
         else if (frame.type == END && frame.stream == STREAM_STDIN) end_input(payload);
         else if (frame.stream >= EGRESS_STREAM_MIN && egress_frame(&frame, payload)) continue;
+        else if (frame.type == STOP) stop();
         else if (frame.type == CREDIT) take_credit(&flows[frame.stream - STREAM_STDOUT], read_u32(payload));
         else fault(E_CLONE_FAILED, "order: 0x%02x during the run", frame.type);
     }
@@ -231,7 +241,7 @@ static void send_ends(void) {
 
 /* How the workload ended by itself; one that was killed after its result did not. */
 static struct ending judge(void) {
-    if (!exited) return (struct ending){0, 0};
+    if (!exited || stopped) return (struct ending){0, 0};
     if (WIFEXITED(status)) return (struct ending){(uint64_t)WEXITSTATUS(status), 0};
     return (struct ending){0, (uint64_t)WTERMSIG(status)};
 }

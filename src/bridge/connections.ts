@@ -1,17 +1,19 @@
 /**
  * A clone's connections and DNS queries on its bridge: judges their frames and keeps both windows of each connection.
- * What a connection is for and whether it may be is the broker's business. A function that connects while it is loaded
+ * What a connection is for and whether it may be is the broker's business; those that the host opens, to a server in
+ * the guest, are doors. A function that connects while it is loaded
  * ahead, before there is an event and its broker, waits until there is one.
  *
  * Memory: `egressConnectionsMax` connections, each with what its two windows allow and one chunk that waits for credit.
  */
 import { limits } from '../core/limits.ts';
 import type { Broker, GuestEnd, Refusal, Target, WorldEnd } from '../egress/contract.ts';
-import { frameTypes, ProtocolError } from './frame.ts';
+import { Door } from './door.ts';
+import { frameTypes, hostStreams, ProtocolError } from './frame.ts';
 import type { Frame } from './frame.ts';
 import type { Link } from './link.ts';
 import {
-  decodeCredit, decodeEnd, decodeOpen, decodeReset, encodeCredit, encodeEnd, encodeReset, Inflow, Outflow,
+  decodeCredit, decodeEnd, decodeOpen, decodeReset, encodeCredit, encodeEnd, encodeOpen, encodeReset, Inflow, Outflow,
 } from './streams.ts';
 
 /** Of a run that was not given any way out. */
@@ -33,6 +35,7 @@ export class Connections {
   readonly #early: (() => void)[] = [];
   readonly #open = new Map<number, Connection>();
   #lastStream = 0;
+  #nextOfHost: number = hostStreams.min;
   #opens = 0;
   #queries = 0;
   /** Bytes that may still arrive for connections that the host has ended. */
@@ -52,10 +55,22 @@ export class Connections {
   frame({ type, stream, payload }: Frame): void {
     if (type === frameTypes.OPEN) return this.#connect(stream, payload);
     if (type === frameTypes.QUERY) return this.#query(stream, payload);
-    if (stream > this.#lastStream) throw new ProtocolError('order', `stream ${stream} was never opened`);
+    const known = stream < hostStreams.min ? stream <= this.#lastStream : stream < this.#nextOfHost;
+    if (!known) throw new ProtocolError('order', `stream ${stream} was never opened`);
     const connection = this.#open.get(stream);
     if (connection === undefined) return this.#stray(type, payload);
     connection.frame(type, payload);
+  }
+
+  /** To a server of the guest. Throws RangeError when there were too many. */
+  dial(target: Target): Door {
+    const stream = this.#nextOfHost++;
+    if (stream > hostStreams.max) throw new RangeError('no number is left for a connection of the host');
+    const connection = this.#add(stream);
+    const door = new Door(connection);
+    connection.await(door);
+    this.#link.send(frameTypes.OPEN, stream, encodeOpen(target));
+    return door;
   }
 
   /** The link takes more. */
@@ -83,12 +98,17 @@ export class Connections {
     if (++this.#opens > limits.egressAttemptsMax) {
       throw new ProtocolError('over-limit', `more than ${limits.egressAttemptsMax} connections in one run`);
     }
+    const connection = this.#add(stream);
+    this.#ask((broker) => connection.ask(broker, target));
+  }
+
+  #add(stream: number): Connection {
     const connection = new Connection(stream, this.#link, (unusedWindow) => {
       this.#open.delete(stream);
       this.#strayBytes += unusedWindow;
     });
     this.#open.set(stream, connection);
-    this.#ask((broker) => connection.ask(broker, target));
+    return connection;
   }
 
   #ask(question: (broker: Broker) => void): void {
@@ -124,6 +144,7 @@ class Connection implements GuestEnd {
   readonly #inflow: Inflow;
   readonly #outflow: Outflow;
   #world: WorldEnd | undefined;
+  #door: Door | undefined;
   #accepted = false;
   #over = false;
   /** Received and not used yet. */
@@ -145,6 +166,12 @@ class Connection implements GuestEnd {
     if (!this.#over) this.#world = broker.open(target, this);
   }
 
+  /** Opened by the host: the guest accepts, or resets. */
+  await(door: Door): void {
+    this.#world = door.world;
+    this.#door = door;
+  }
+
   // ---- frames of the guest ------------------------------------------------------------------------------------------
 
   frame(type: number, payload: Buffer): void {
@@ -152,6 +179,7 @@ class Connection implements GuestEnd {
       decodeReset(payload);
       return this.leave();
     }
+    if (type === frameTypes.ACCEPT) return this.#opened();
     if (!this.#accepted) throw new ProtocolError('order', `a frame on connection ${this.#stream} before its ACCEPT`);
     if (type === frameTypes.DATA) {
       this.#inflow.receive(payload.length);
@@ -165,6 +193,12 @@ class Connection implements GuestEnd {
       this.#outflow.grant(decodeCredit(payload));
       this.pump();
     }
+  }
+
+  #opened(): void {
+    if (this.#accepted) throw new ProtocolError('order', `connection ${this.#stream} was accepted twice`);
+    this.#accepted = true;
+    this.#door?.opened();
   }
 
   /** The guest's end is no more. */

@@ -10,12 +10,15 @@ import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
 import type { Broker } from '../egress/contract.ts';
 import type { Event } from '../event/event.ts';
+import type { HttpRequest } from '../event/http.ts';
 import type { RuntimeWorkload, Workload } from '../event/workload.ts';
 import type { Proof } from '../evidence/record.ts';
 import { compareFacts, expectedFacts } from '../profile/facts.ts';
 import type { SealedProfile } from '../profile/profile.ts';
-import type { Execution } from '../validate/execution.ts';
-import { executableEnvironment } from './environment.ts';
+import type { Execution, ServerAnswer } from '../validate/execution.ts';
+import { environmentOf, executableEnvironment } from './environment.ts';
+import type { Execution as SessionExecution, ExecuteOptions, Session } from './session.ts';
+import { exchange } from './web.ts';
 
 /** Resolves also when the proof differs: whoever asked decides. A clone that waited has proved the same before. */
 export async function proveProfile(
@@ -29,7 +32,7 @@ export async function proveProfile(
   const configuration = {
     limits: { ...granted, outputBytes: outputStreamBytes(granted.outputBytes, workload) },
     argv: workload.kind === 'executable' ? workload.argv : [],
-    env: workload.kind === 'executable' ? executableEnvironment(workload.env) : [],
+    env: workload.kind === 'executable' ? executableEnvironment(environmentOf(workload)) : [],
     uid: kernel.uid,
     gid: kernel.gid,
   };
@@ -73,6 +76,8 @@ export interface DeliveryOrder {
   readonly event: Event;
   readonly profile: SealedProfile;
   readonly workload: Workload;
+  /** The event as a server gets it; present when the workload is one. */
+  readonly request?: HttpRequest;
   /** What the function's connections meet. */
   readonly broker: Broker;
   /** Unix milliseconds: told to the function, enforced by whoever calls. */
@@ -82,37 +87,75 @@ export interface DeliveryOrder {
 }
 
 /** Rejects with E_FUNCTION_TIMEOUT, a guest's code, or E_INTERRUPTED on the signal. */
-export async function deliverEvent(clone: Clone, order: DeliveryOrder, signal: AbortSignal): Promise<Execution> {
-  const { event, profile, workload } = order;
+export async function deliverEvent(
+  clone: Clone,
+  order: DeliveryOrder,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<Execution> {
+  const { profile } = order;
   const tail = new Tail(limits.stderrTailBytes);
-  const stdin = [event.bytes];
-  if (workload.kind === 'runtime') {
-    stdin.unshift(contextLine(order));
-    if (clone.proved?.loaded !== true) stdin.unshift(loadLine(workload, { rehearse: false }));
-  }
-  const { exit, output, outputTruncated, stdout, stderr } = await guarded(clone, signal, () =>
-    clone.session.execute({
-      stdin: Buffer.concat(stdin),
-      onStdout: order.stdout,
-      onStderr: (chunk) => {
-        tail.push(chunk);
-        order.stderr(chunk);
-      },
-      wallMillis: profile.profile.limits.wallMillis,
-      broker: order.broker,
-    }));
+  const options: ExecuteOptions = {
+    stdin: Buffer.concat(stdinOf(clone, order)),
+    onStdout: order.stdout,
+    onStderr: (chunk) => {
+      tail.push(chunk);
+      order.stderr(chunk);
+    },
+    wallMillis: profile.profile.limits.wallMillis,
+    broker: order.broker,
+  };
+  const { ended, answer } = await guarded(clone, signal, () => executed(clone.session, order, options, clock));
+  const { exit, output, outputTruncated, stdout, stderr } = ended;
   return {
     output,
     usage: exit,
     truncated: { output: outputTruncated, stdout: stdout.truncated, stderr: stderr.truncated },
     stderrTail: tail.bytes,
+    ...(answer === undefined ? {} : { answer }),
   };
 }
 
+interface Executed {
+  readonly ended: SessionExecution;
+  readonly answer?: ServerAnswer;
+}
+
+/** A server is asked, and ended when it has answered or will not any more. */
+async function executed(
+  session: Session,
+  { request, workload, profile }: DeliveryOrder,
+  options: ExecuteOptions,
+  clock: Clock,
+): Promise<Executed> {
+  const running = session.execute(options);
+  const { server } = workload;
+  if (server === undefined || request === undefined) return { ended: await running };
+  const { port } = server;
+  const early = session.status.state !== 'executing';
+  const { outputBytes } = profile.profile.limits;
+  const answer: ServerAnswer = early
+    ? { ok: false, code: 'E_SERVER_NOT_LISTENING', message: `The function ended before it listened on port ${port}.` }
+    : await exchange({ door: session.dial(port), port, request, clock, bytesMax: outputBytes });
+  session.stop();
+  return { ended: await running, answer };
+}
+
+function stdinOf(clone: Clone, order: DeliveryOrder): Buffer[] {
+  const { event, workload } = order;
+  const isServer = workload.server !== undefined;
+  if (workload.kind === 'executable') return isServer ? [] : [event.bytes];
+  const load = clone.proved?.loaded === true ? [] : [loadLine(workload, { rehearse: false })];
+  return isServer ? load : [...load, contextLine(order), event.bytes];
+}
+
 /** First line on a runtime's fd 3 (docs/FORMATS.md). With time at hand the runtime also rehearses a call. */
-function loadLine({ handler, env }: RuntimeWorkload, { rehearse }: { readonly rehearse: boolean }): Buffer {
-  const variables = env === undefined || env.size === 0 ? {} : { env: Object.fromEntries(env) };
-  return Buffer.from(`${JSON.stringify({ handler, ...variables, ...(rehearse ? { rehearse } : {}) })}\n`);
+function loadLine(workload: RuntimeWorkload, { rehearse }: { readonly rehearse: boolean }): Buffer {
+  const { handler, server } = workload;
+  const env = environmentOf(workload);
+  const variables = env.size === 0 ? {} : { env: Object.fromEntries(env) };
+  const told = { ...(rehearse ? { rehearse } : {}), ...(server === undefined ? {} : { serve: true }) };
+  return Buffer.from(`${JSON.stringify({ handler, ...variables, ...told })}\n`);
 }
 
 /** Second line. */

@@ -13,7 +13,7 @@ export const frameTypes = Object.freeze({
   HELLO: 0x01, READY: 0x02, ADOPTED: 0x03, PROOF: 0x04, EXIT: 0x05, FAULT: 0x06,
   DATA: 0x10, END: 0x11, CREDIT: 0x12,
   OPEN: 0x13, RESET: 0x14, ACCEPT: 0x15, QUERY: 0x16, ANSWER: 0x17,
-  PREPARE: 0x21, ADOPT: 0x22, CONFIGURE: 0x23, FILE: 0x24, START: 0x25,
+  PREPARE: 0x21, ADOPT: 0x22, CONFIGURE: 0x23, FILE: 0x24, START: 0x25, STOP: 0x26,
 });
 
 /** Streams by sender: 1 to 3 belong to the guest, 4 and 5 to the host. */
@@ -21,6 +21,9 @@ export const streams = Object.freeze({ stdout: 1, stderr: 2, output: 3, stdin: 4
 
 /** Connections and DNS queries of the guest: it chooses the numbers, each one higher than all before. */
 export const egressStreams = Object.freeze({ min: 16, max: 0x7fff_ffff });
+
+/** Connections of the host to a server in the guest, numbered by the host in the same way. */
+export const hostStreams = Object.freeze({ min: 0x8000_0000, max: 0x8000_ffff });
 
 export type Side = 'guest' | 'host';
 
@@ -88,15 +91,23 @@ const typeRules: ReadonlyMap<number, TypeRule> = new Map<number, TypeRule>([
   [frameTypes.CONFIGURE, control('host')],
   [frameTypes.FILE, control('host')],
   [frameTypes.START, control('host')],
+  [frameTypes.STOP, control('host')],
   [frameTypes.DATA, { from: 'both', stream: true, lengthMin: 1, lengthMax: limits.framePayloadBytesMax }],
   [frameTypes.END, { from: 'both', stream: true, lengthMin: 9, lengthMax: 9 }],
   [frameTypes.CREDIT, { from: 'both', stream: true, lengthMin: 4, lengthMax: 4 }],
-  [frameTypes.OPEN, { from: 'guest', stream: true, lengthMin: 20, lengthMax: 20 }],
+  [frameTypes.OPEN, { from: 'both', stream: true, lengthMin: 20, lengthMax: 20 }],
   [frameTypes.RESET, { from: 'both', stream: true, lengthMin: 1, lengthMax: 1 }],
-  [frameTypes.ACCEPT, { from: 'host', stream: true, lengthMin: 0, lengthMax: 0 }],
+  [frameTypes.ACCEPT, { from: 'both', stream: true, lengthMin: 0, lengthMax: 0 }],
   [frameTypes.QUERY, { from: 'guest', stream: true, ...DNS_LENGTHS }],
   [frameTypes.ANSWER, { from: 'host', stream: true, ...DNS_LENGTHS }],
 ]);
+
+/** Who opens a connection numbers it in its own half; the other side accepts it there. */
+function allowsConnection(type: number, owner: Side, from: Side): boolean {
+  if (type === frameTypes.OPEN) return owner === from;
+  if (type === frameTypes.ACCEPT) return owner !== from;
+  return owner === 'guest' || (type !== frameTypes.QUERY && type !== frameTypes.ANSWER);
+}
 
 /** Who sends DATA and END on a stream; undefined when there is no such stream. */
 function senderOf(stream: number): Side | undefined {
@@ -246,7 +257,8 @@ export class FrameDecoder {
 
   #allowsStream(rule: TypeRule, type: number, stream: number): boolean {
     if (!rule.stream) return stream === 0;
-    if (stream >= egressStreams.min && stream <= egressStreams.max) return true;
+    if (stream >= egressStreams.min && stream <= egressStreams.max) return allowsConnection(type, 'guest', this.#from);
+    if (stream >= hostStreams.min && stream <= hostStreams.max) return allowsConnection(type, 'host', this.#from);
     if (type >= frameTypes.OPEN) return false;
     const sender = senderOf(stream);
     if (sender === undefined) return false;

@@ -100,6 +100,7 @@ export const messages = {
     target: { tag: 5, kind: 'str' },
   } },
   START: { type: frameTypes.START, fields: {} },
+  STOP: { type: frameTypes.STOP, fields: {} },
 } as const satisfies Readonly<Record<string, MessageShape>>;
 
 /** `kind` of a FILE. */

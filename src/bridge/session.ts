@@ -17,11 +17,13 @@
 import type { Duplex } from 'node:stream';
 import { MayflyError } from '../core/errors.ts';
 import type { ErrorCode } from '../core/errors.ts';
-import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
 import type { Broker } from '../egress/contract.ts';
+import { configureOf, deferred, faultOf, rejected } from './calls.ts';
+import type { Call, Configuration, ConfiguredLimits } from './calls.ts';
 import { Connections } from './connections.ts';
+import type { Door } from './door.ts';
 import { RunningExecution } from './execution.ts';
 import type { Execution, StreamCount } from './execution.ts';
 import { egressStreams, frameTypes, ProtocolError, streams } from './frame.ts';
@@ -34,6 +36,7 @@ import { codeItems, Sender, stdinItems } from './sender.ts';
 import type { CodeEntry } from './sender.ts';
 import { decodeCredit, decodeEnd, encodeCredit } from './streams.ts';
 
+export type { Configuration } from './calls.ts';
 export type { Execution, StreamCount } from './execution.ts';
 export type { BridgeFailure } from './link.ts';
 export type { CodeEntry } from './sender.ts';
@@ -46,17 +49,6 @@ export interface Identity extends Omit<Message<'ADOPT'>, 'clockUnixNanos'> {
   readonly nonce: bigint;
   /** A function is called when ADOPT is written. */
   readonly clockUnixNanos: bigint | (() => bigint);
-}
-
-type ConfiguredLimits = Omit<Message<'CONFIGURE'>, 'argv' | 'env' | 'uid' | 'gid'>;
-
-export interface Configuration {
-  /** May hold more than CONFIGURE has, as a profile's limits do. */
-  readonly limits: ConfiguredLimits;
-  readonly argv: readonly string[];
-  readonly env: readonly string[];
-  readonly uid: number;
-  readonly gid: number;
 }
 
 export interface ExecuteOptions {
@@ -86,13 +78,6 @@ export interface SessionOptions {
   /** For tests; production has core/limits.ts. */
   readonly bounds?: Partial<SessionBounds>;
 }
-
-/** Codes that a FAULT may carry, and the last state in which the guest may say so. */
-const faultCodes: ReadonlyMap<string, { readonly code: ErrorCode; readonly beforeStart: boolean }> = new Map([
-  ['E_CLONE_NOT_UNIQUE', { code: 'E_CLONE_NOT_UNIQUE', beforeStart: true }],
-  ['E_CLONE_FAILED', { code: 'E_CLONE_FAILED', beforeStart: true }],
-  ['E_FUNCTION_LOAD', { code: 'E_FUNCTION_LOAD', beforeStart: false }],
-]);
 
 const mayFault: ReadonlySet<Status['state']> = new Set(['adopting', 'configuring', 'started', 'executing']);
 
@@ -224,6 +209,20 @@ export class Session {
       this.#grantAll(execution);
     });
     return call.promise;
+  }
+
+  /** A connection to a server of the function, open when somebody listens there. Throws unless executing. */
+  dial(port: number): Door {
+    if (this.#status.state !== 'executing' || this.#connections === undefined) {
+      throw new MayflyError('E_INTERNAL', `dial() while the session is ${this.#status.state}`);
+    }
+    return this.#connections.dial({ address: '127.0.0.1', port });
+  }
+
+  /** Ends the function, which by itself would go on: a server that has answered. `execute` resolves soon. */
+  stop(): void {
+    if (this.#status.state !== 'executing') return;
+    this.#guarded(() => this.#link.send(messages.STOP.type, 0, encodeMessage('STOP', {})));
   }
 
   /** Ends whatever is under way (E_INTERRUPTED) and destroys the transport. Idempotent. */
@@ -359,42 +358,4 @@ export class Session {
     if (status.state === 'failed') return rejected(status.code, status.reason);
     return rejected('E_INTERNAL', `${call}() while the session is ${status.state}`);
   }
-}
-
-interface Call<T> {
-  readonly promise: Promise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: MayflyError) => void;
-}
-
-/** A promise that may be left alone: with nobody awaiting it, its rejection is not an unhandled one. */
-function deferred<T>(): Call<T> {
-  const made = Promise.withResolvers<T>();
-  made.promise.catch(() => {});
-  return made;
-}
-
-function rejected<T>(code: ErrorCode, message: string): Promise<T> {
-  const call = deferred<T>();
-  call.reject(new MayflyError(code, message));
-  return call.promise;
-}
-
-function configureOf({ limits: granted, argv, env, uid, gid }: Configuration): Message<'CONFIGURE'> {
-  const { memoryBytes, cpuQuotaMicros, cpuPeriodMicros, pids, openFiles, scratchBytes } = granted;
-  const { stdoutBytes, stderrBytes, outputBytes } = granted;
-  return {
-    memoryBytes, cpuQuotaMicros, cpuPeriodMicros, pids, openFiles, scratchBytes, stdoutBytes, stderrBytes, outputBytes,
-    argv, env, uid, gid,
-  };
-}
-
-function faultOf({ code, message }: Message<'FAULT'>, started: boolean): BridgeFailure {
-  const said = printableLine(message, 300);
-  const known = faultCodes.get(code);
-  if (known !== undefined && !(known.beforeStart && started)) {
-    return { code: known.code, reason: `the guest reports: ${said}` };
-  }
-  const shown = JSON.stringify(printableLine(code, 60));
-  return failureOf(new ProtocolError('order', `FAULT with the code ${shown}: ${said}`));
 }

@@ -26,6 +26,7 @@ Examples:
   mayfly run --handler h.py --data '{"n": 1}'          a Python handler: def handler(event, context)
   mayfly run --exec ./count.sh --event - < e.json      any executable: event on stdin, result on stdout
   mayfly run --image python --program /usr/bin/python3 --raw -- -c 'print(40 + 2)'
+  mayfly run --handler server.mjs --port 8080 --data '{"method": "GET", "path": "/"}'
   mayfly run --handler h.mjs --allow api.example.com:443 --trace
   mayfly run --handler app/h.mjs --timeout 5s --memory 512M --trace
 
@@ -115,6 +116,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--allow-unsigned', 'run the image also when no trusted key has signed it')
     .option('--code <folder>', 'ship this folder with it')
     .option('--env <name=value>', 'environment variable of the function; repeat for more', collect)
+    .option('--port <number>', 'it is a server: the event is an HTTP request to this port, its answer the output')
     .option('--event <file>', 'event as JSON, - for stdin: a CloudEvent, or any value to be wrapped in one')
     .option('--data <json>', 'the event itself')
     .option('--timeout <time>', 'wall time of the function, as in 500ms, 30s, 2m (default: 30s)')
@@ -128,7 +130,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--from <name=value>', 'what is known of the sender: ip, asn, tenant, principal; may repeat', collect)
     .option('--score <number>', 'threat score of the event, 0 to 100, as if something had assessed it')
     .addOption(new Option('--accel <mode>', 'auto, kvm (refuse anything weaker) or tcg').default('auto'))
-    .option('--raw', 'pass the output of --exec or --program on as bytes instead of JSON')
+    .option('--raw', 'pass the output of --exec, --program or a server on as bytes instead of JSON')
     .option('--trace', 'show on stderr where the time went')
     .option('--json', 'print one JSON object with output, usage, timeline and evidence')
     .addHelpText('after', RUN_EXAMPLES)

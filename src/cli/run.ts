@@ -9,7 +9,7 @@ import { limits } from '../core/limits.ts';
 import { packFunction } from '../event/code.ts';
 import type { PackedFunction } from '../event/code.ts';
 import { parseEnvironment } from '../event/environment.ts';
-import type { Workload } from '../event/workload.ts';
+import type { ServerPort, Workload } from '../event/workload.ts';
 import type { RequestedLimits } from '../profile/request.ts';
 import type { Outcome } from '../stages.ts';
 import { exitCodeOf } from '../validate/verdict.ts';
@@ -32,6 +32,7 @@ export interface RunOptions extends FactOptions {
   readonly program?: string;
   readonly code?: string;
   readonly env?: readonly string[];
+  readonly port?: string;
   readonly event?: string;
   readonly data?: string;
   readonly timeout?: string;
@@ -50,6 +51,8 @@ export interface RunOptions extends FactOptions {
 const IMAGE_OF_ENDING: ReadonlyMap<string, string> = new Map([
   ['.mjs', 'node'], ['.js', 'node'], ['.cjs', 'node'], ['.py', 'python'],
 ]);
+/** A server in JavaScript has an image of its own. */
+const IMAGE_OF_SERVERS: ReadonlyMap<string, string> = new Map([['node', 'web']]);
 /** An executable needs no runtime. */
 const IMAGE_OF_EXECUTABLES = 'shell';
 
@@ -116,11 +119,26 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   const env = parseEnvironment(options.env ?? []);
   const policy = await policyOf(io, options);
   const { image, workload: chosen } = await workloadOf(io, options, args);
-  const workload = env.size === 0 ? chosen : { ...chosen, env: new Map([...(chosen.env ?? []), ...env]) };
+  const server = serverOf(options);
+  const workload = {
+    ...chosen,
+    ...(env.size === 0 ? {} : { env: new Map([...(chosen.env ?? []), ...env]) }),
+    ...(server === undefined ? {} : { server }),
+  };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
   const order = { image, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
   return { ...order, ...network, ...(policy === undefined ? {} : { policy }) };
+}
+
+function serverOf({ port, raw }: RunOptions): ServerPort | undefined {
+  if (port === undefined) return undefined;
+  const { serverPortMin: min, serverPortMax: max } = limits;
+  const chosen = number(port, '--port');
+  if (!Number.isInteger(chosen) || chosen < min || chosen > max) {
+    throw new MayflyError('E_LIMIT_INVALID', `--port ${port}: must be ${min} to ${max}`);
+  }
+  return { port: chosen, raw: raw === true };
 }
 
 function acceleratorOf(text: string): AcceleratorMode {
@@ -193,9 +211,13 @@ async function ownCommandOf(io: Io, image: string, options: RunOptions, args: re
 
 async function handlerOf(io: Io, handler: string, options: RunOptions, args: readonly string[]): Promise<Chosen> {
   if (args.length > 0) throw new MayflyError('E_USAGE', `a handler takes no arguments: ${args.join(' ')}`);
-  if (options.raw === true) throw new MayflyError('E_USAGE', '--raw is for executables: a handler returns JSON');
+  if (options.raw === true && options.port === undefined) {
+    throw new MayflyError('E_USAGE', '--raw is for executables and servers: a handler returns JSON');
+  }
   const packed = await packFunction({ entry: handler, folder: options.code });
-  const image = options.image ?? IMAGE_OF_ENDING.get(extname(handler));
+  const byEnding = IMAGE_OF_ENDING.get(extname(handler));
+  const ofServers = options.port === undefined ? undefined : IMAGE_OF_SERVERS.get(byEnding ?? '');
+  const image = options.image ?? ofServers ?? byEnding;
   if (image === undefined) {
     throw new MayflyError('E_USAGE', `${handler}: its ending does not tell which image it needs`, {
       remedy: 'Name the image with `--image node` or `--image python`; an executable is run with `--exec`.',

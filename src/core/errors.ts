@@ -301,6 +301,16 @@ export const errorTable = Object.freeze({
     title: 'The function needed more memory than its profile allows',
     remedy: 'Make it smaller or raise `--memory`.',
   },
+  E_SERVER_NOT_LISTENING: {
+    stage: 'bridge', blame: 'guest', retryable: false, exit: exitCodes.functionFailed,
+    title: 'The function was to be a server and did not listen on its port',
+    remedy: 'Listen on 127.0.0.1, or on every address, at the port that the environment variable PORT names.',
+  },
+  E_SERVER_RESPONSE: {
+    stage: 'bridge', blame: 'guest', retryable: false, exit: exitCodes.functionFailed,
+    title: 'What the server in the clone answered is not a usable HTTP response',
+    remedy: 'Send one complete HTTP/1.1 response with a status from 200 to 599 and a body of the type that it names.',
+  },
   // ---- validate ----------------------------------------------------------------------------------------------------
   E_OUTPUT_TOO_LARGE: {
     stage: 'validate', blame: 'caller', retryable: false, exit: exitCodes.functionFailed,

@@ -149,6 +149,21 @@ export const limits = Object.freeze({
   /** Connections and queries of one run that are listed in its evidence; totals count all. */
   flowsKept: 256,
 
+  // ---- servers in clones -------------------------------------------------------------------------------------------
+  /** Ports that a function may serve on: those below need privileges, those above are the kernel's to give away. */
+  serverPortMin: 1024,
+  serverPortMax: 32_767,
+  /** Delivery of an event until its server listens, ms. Node on loaded cores under TCG: 1-8 s measured. */
+  serverReadyMillisMax: 20_000,
+  /** Path and query of a request, UTF-16 units. */
+  httpPathUnitsMax: 8 * KiB,
+  /** Head of a request or an answer, bytes: what servers accept by default. */
+  httpHeaderBytesMax: 16 * KiB,
+  /** Answers of the kind "100 Continue" before the real one. */
+  httpInformationMax: 16,
+  /** Pieces of one answer's body: each costs an object, also where it has a single byte. */
+  httpChunksMax: 100_000,
+
   // ---- guest output ------------------------------------------------------------------------------------------------
   /** Function result, bytes: the most a profile may ask for. */
   outputBytesMax: 6 * MiB,

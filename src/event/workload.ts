@@ -12,6 +12,14 @@ export type FunctionEntry =
   | { readonly kind: 'link'; readonly path: string; readonly mode: number; readonly target: string };
 // `path` is relative to /function in the guest, with `/` between its parts and neither `.` nor `..` among them.
 
+/** The function listens on a port, and the event is an HTTP request to it (event/http.ts); its answer is the result. */
+export interface ServerPort {
+  /** Told to the function as PORT. */
+  readonly port: number;
+  /** The result is the answer's body alone, as bytes. */
+  readonly raw: boolean;
+}
+
 /** A handler in the image's warm language runtime; its result is the runtime's JSON envelope. */
 export interface RuntimeWorkload {
   readonly kind: 'runtime';
@@ -19,6 +27,7 @@ export interface RuntimeWorkload {
   readonly handler: string;
   readonly entries: readonly FunctionEntry[];
   readonly env?: Environment;
+  readonly server?: ServerPort;
 }
 
 /** A program with the event on stdin; its stdout is the result and exit status 0 means success. */
@@ -30,6 +39,7 @@ export interface ExecutableWorkload {
   readonly raw: boolean;
   readonly entries: readonly FunctionEntry[];
   readonly env?: Environment;
+  readonly server?: ServerPort;
 }
 
 export type Workload = RuntimeWorkload | ExecutableWorkload;

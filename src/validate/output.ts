@@ -8,7 +8,8 @@ import type { JsonProblem } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Workload } from '../event/workload.ts';
 import type { ProfileLimits, SealedProfile } from '../profile/profile.ts';
-import type { Execution } from './execution.ts';
+import type { Execution, ServerAnswer } from './execution.ts';
+import { responseOutput } from './response.ts';
 import { accepted, failed, withheld } from './verdict.ts';
 import type { Verdict } from './verdict.ts';
 
@@ -28,6 +29,8 @@ export interface ValidateOptions {
 
 export function validateOutput({ execution, profile, workload }: ValidateOptions): Validation {
   const granted = profile.profile.limits;
+  const { answer } = execution;
+  if (answer !== undefined) return validateServer(execution, answer, granted, workload);
   if (workload.kind === 'executable') return validateExecutable(execution, granted, workload.raw);
   return validateRuntime(execution, granted);
 }
@@ -39,6 +42,27 @@ function give(output: Buffer): Validation {
 function refuse(verdict: Verdict, bytes: Buffer): Validation {
   const digest = bytes.length === 0 ? undefined : { digest: digestOf(bytes), bytes: bytes.length };
   return { verdict, output: undefined, digest };
+}
+
+// ---- servers --------------------------------------------------------------------------------------------------------
+
+/** An answer counts, whatever became of its server then; without one, the server's own end is the better reason. */
+function validateServer(
+  execution: Execution,
+  answer: ServerAnswer,
+  granted: ProfileLimits,
+  { kind, server }: Workload,
+): Validation {
+  if (answer.ok) {
+    const given = responseOutput(answer, server?.raw === true, granted.outputBytes);
+    if (given.ok) return give(given.output);
+    return refuse(withheld(given.code, given.message), answer.body);
+  }
+  if (kind === 'runtime' && execution.output.toString('latin1').trim() !== '') {
+    return validateRuntime(execution, granted);
+  }
+  if (diedEarly(execution)) return refuse(explainEnd(execution, granted), Buffer.alloc(0));
+  return refuse(failed(answer.code, answer.message, { detail: stderrOf(execution) }), Buffer.alloc(0));
 }
 
 // ---- executables ----------------------------------------------------------------------------------------------------
@@ -173,7 +197,7 @@ function diedEarly({ usage }: Execution): boolean {
 /** Why there is no result. */
 function explainEnd(execution: Execution, granted: ProfileLimits): Verdict {
   const { usage } = execution;
-  const detail = printableText(execution.stderrTail.toString('utf8'), limits.errorStackUnits).trim();
+  const detail = stderrOf(execution);
   if (usage.oomKills > 0) return memoryVerdict(execution, granted, detail);
   if (isHeapExhaustion(execution)) {
     const [limit, peak] = [mebibytes(granted.memoryBytes), mebibytes(usage.memoryPeakBytes)];
@@ -191,6 +215,10 @@ function explainEnd(execution: Execution, granted: ProfileLimits): Verdict {
     detail,
     remedy: 'Return from the handler instead of ending the process, and await what has to finish first.',
   });
+}
+
+function stderrOf({ stderrTail }: Execution): string {
+  return printableText(stderrTail.toString('utf8'), limits.errorStackUnits).trim();
 }
 
 function memoryVerdict({ usage }: Execution, granted: ProfileLimits, detail: string): Verdict {

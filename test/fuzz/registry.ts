@@ -15,6 +15,7 @@ import { oci } from './targets/oci.ts';
 import { rules } from './targets/rules.ts';
 import { session } from './targets/session.ts';
 import { stix } from './targets/stix.ts';
+import { web } from './targets/web.ts';
 
 export const targets: Readonly<Record<string, FuzzTarget>> = {
   egress,
@@ -28,6 +29,7 @@ export const targets: Readonly<Record<string, FuzzTarget>> = {
   rules,
   session,
   stix,
+  web,
 };
 
 /** Not a target: a parser with a bug, which the fuzzer must find. It shows that finding nothing means something. */

@@ -23,11 +23,15 @@ const STACK_UNITS_MAX = 16_384;
 const CAUSES_MAX = 5;
 const KEY_UNITS_MAX = 100;
 
+/** The template of the image `web` has gone through an exchange of HTTP. */
+const WEB = process.argv.includes('web');
+
 const require = createRequire(import.meta.url);
 const own = new URL('.', import.meta.url).href;
 const FOREIGN = [own, fileURLToPath(own), 'node:internal/', 'node:diagnostics_channel'];
 const rethrow = new vm.Script('throw mayflyError');
 let answered = false;
+let serving = false;
 
 // ---- fd 3 and fd 4 --------------------------------------------------------------------------------------------------
 
@@ -66,10 +70,10 @@ function readHead() {
 }
 
 function parseHead(line) {
-  const { handler, env, rehearse } = JSON.parse(line);
+  const { handler, env, rehearse, serve } = JSON.parse(line);
   // This process started in the template: what the caller sets is set before anything of the function is loaded.
   if (env !== undefined) Object.assign(process.env, env);
-  return { handler, rehearse };
+  return { handler, rehearse, serve };
 }
 
 /** Everything until end of file. */
@@ -122,6 +126,18 @@ async function respond({ handler: path, rehearse }, read) {
   } catch (failure) {
     return describe(failure);
   }
+}
+
+/** A server answers over the network; the host ends it. Only a failure to load has an answer here. */
+async function serve({ handler: path, rehearse }) {
+  serving = true;
+  try {
+    await loadModule(path);
+  } catch (error) {
+    return describe(new Failure('load', error));
+  }
+  if (rehearse) writeAll(' ');
+  return await new Promise(() => {});
 }
 
 /**
@@ -284,6 +300,7 @@ function listenForStrays() {
   process.on('uncaughtException', (error) => answer(describe(new Failure('call', error))));
   process.on('unhandledRejection', (error) => answer(describe(new Failure('call', error))));
   process.on('beforeExit', () => {
+    if (serving) return answer(describe(new Failure('load', new Error('It was to be a server and listens nowhere.'))));
     const error = new Error('The handler returned a promise that nothing is left to settle.');
     error.stack = '';
     error.code = 'ERR_UNSETTLED';
@@ -312,8 +329,32 @@ async function warmUp() {
   rmSync(folder, { recursive: true });
   await rehearse(new URL('warm.cjs', own).pathname);
   await rehearse('/function/missing.mjs');
+  for (let round = 0; WEB && round < REHEARSAL_ROUNDS; round++) await rehearseExchange();
   console.log('');
   console.error('');
+}
+
+/** What servers import. To import node:http alone loads undici, seconds of work under software emulation. */
+const SERVER_MODULES = ['node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:path', 'node:stream', 'node:url'];
+
+/** One request to a server of its own; both are gone afterwards. */
+async function rehearseExchange() {
+  for (const name of SERVER_MODULES) await import(name);
+  const http = require('node:http');
+  const { readFile } = require('node:fs/promises');
+  const server = http.createServer(async (request, response) => {
+    const { searchParams } = new URL(`${request.url}?a=b`, 'http://warm.invalid');
+    await readFile(new URL('warm.cjs', own));
+    response.writeHead(200, { 'content-type': 'text/plain', 'x-warm': searchParams.get('a') });
+    request.pipe(response);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const options = { port: server.address().port, host: '127.0.0.1', method: 'POST', agent: false };
+  await new Promise((resolve, reject) => {
+    const client = http.request(options, (response) => response.resume().on('end', resolve));
+    client.on('error', reject).end('warm');
+  });
+  await new Promise((resolve) => server.close(resolve));
 }
 
 /** Node queues what a full pipe does not take, and would lose it with the end of the process. */
@@ -335,7 +376,7 @@ async function main() {
   writeAll('renewed\n');
   const head = readHead();
   listenForStrays();
-  answer(await respond(head, readRequest));
+  answer(await (head.serve ? serve(head) : respond(head, readRequest)));
 }
 
 main();

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import random
+import runpy
 import ssl
 import sys
 import tempfile
@@ -163,6 +164,24 @@ def respond(head, load, read):
         return describe(failure)
 
 
+def serve(head):
+    """Runs the file as Python would by itself. A server answers over the network, and the host ends it."""
+    path = head["handler"]
+    sys.path.insert(0, os.path.dirname(path))
+    sys.argv = [path]
+    if head.get("rehearse"):
+        write_all(" ")
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as error:
+        leave(error)
+    except BaseException as error:
+        return describe(Failure("load", error))
+    # Its threads may serve.
+    while True:
+        time.sleep(3600)
+
+
 def rehearse_call():
     """In a clone that has time before its event: what is between request and answer runs once, without the customer's
     code, so that the machine below has translated it by then."""
@@ -279,7 +298,7 @@ def forget_own_frames(trace):
 
 
 def is_foreign(filename):
-    return filename == __file__ or filename.startswith("<frozen importlib")
+    return filename == __file__ or filename.startswith(("<frozen importlib", "<frozen runpy"))
 
 
 # ---- life ------------------------------------------------------------------------------------------------------------
@@ -320,7 +339,7 @@ def main():
         answer(describe(Failure("renew", error)))
     write_all("renewed\n")
     head, ahead = read_head()
-    answer(respond(head, load_handler, lambda: read_request(ahead)))
+    answer(serve(head) if head.get("serve") else respond(head, load_handler, lambda: read_request(ahead)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
  * no promise pending, queues little, and itself never breaks the format or a window.
  */
 import assert from 'node:assert/strict';
-import { frameTypes } from '../../../src/bridge/frame.ts';
+import type { Door } from '../../../src/bridge/door.ts';
+import { frameTypes, hostStreams } from '../../../src/bridge/frame.ts';
 import { encodeMessage, messages } from '../../../src/bridge/message.ts';
 import type { Session } from '../../../src/bridge/session.ts';
 import { encodeCredit, encodeEnd } from '../../../src/bridge/streams.ts';
@@ -46,6 +47,7 @@ interface World {
   /** What the host may have sent on streams 4 and 5: the window and the credits. */
   readonly granted: number[];
   readonly heard: number[];
+  readonly doors: Door[];
 }
 
 type Step = (world: World, program: Program) => void;
@@ -102,6 +104,20 @@ const steps: readonly Step[] = [
   },
   ({ rig }, program) => rig.transport.feed(Buffer.alloc(program.next(), program.next())),
   ({ rig }, program) => rig.clock.advance(program.next() * 50),
+  // The host calls a server, which may accept, answer, end or reset, in any order.
+  ({ rig, doors }) => { if (rig.session.status.state === 'executing') doors.push(rig.session.dial(8080)); },
+  ({ rig, doors }, program) => {
+    const types = [frameTypes.ACCEPT, frameTypes.DATA, frameTypes.END, frameTypes.RESET, frameTypes.CREDIT];
+    const payloads = [
+      Buffer.alloc(0), Buffer.from('HTTP/1.1 200 OK'), encodeEnd({ totalBytes: 0, truncated: false }), Buffer.alloc(1),
+      encodeCredit(program.next() * 1000),
+    ];
+    const which = program.next() % types.length;
+    const stream = hostStreams.min + (program.next() % 3);
+    rig.guest.send(types[which] ?? 0, stream, payloads[which] ?? Buffer.alloc(0));
+    doors.at(-1)?.resume();
+  },
+  ({ rig }) => rig.session.stop(),
   ({ rig }) => { rig.transport.reads = false; },
   ({ rig }) => { rig.transport.reads = true; },
   ({ rig }) => rig.transport.finish(),
@@ -145,7 +161,7 @@ export const session: FuzzTarget = {
 async function runProgram(program: Program): Promise<void> {
   const rig = freshRig();
   const window = limits.streamWindowBytes;
-  const world: World = { rig, calls: [], sent: [], granted: [0, 0, 0, 0, window, window], heard: [] };
+  const world: World = { rig, calls: [], sent: [], granted: [0, 0, 0, 0, window, window], heard: [], doors: [] };
   for (let count = 0; count < STEPS_MAX && !program.ended; count++) {
     const opcode = program.next();
     // The guest's end cannot do anything with a transport that is gone; the host's calls still can.
