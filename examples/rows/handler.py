@@ -1,6 +1,6 @@
 """Inserts rows into a SQLite database and reads them back, with Python's module and with the program sqlite3.
 
-The database lives as long as its clone. PostgreSQL over the network waits for the egress broker; psql is there already.
+The database lives as long as its clone. One that outlives it is in examples/orders: PostgreSQL, over the network.
 """
 import json
 import sqlite3

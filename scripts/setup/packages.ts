@@ -11,6 +11,7 @@ export const systemPackages: readonly (readonly [name: string, use: string])[] =
   ['util-linux', 'jails the VMM: setpriv, prlimit, unshare, flock'],
   ['erofs-utils', 'makes read-only base images'],
   ['squashfs-tools', 'packs imported images'],
+  ['postgresql-15', 'the server that tests insert rows into'],
   ['umoci', 'makes the OCI images that tests import'],
   ['musl-tools', 'compiles the static guest agent'],
   ['gcc', 'compiles the native part of the Node shim'],
