@@ -92,6 +92,7 @@ export default {
       to: {
         path: `^src/(${stages})/`,
         pathNot: '^src/(event/(code|environment)|egress/(parse|explain)|validate/verdict)\\.ts$|^src/evidence/|'
+          + '^src/image/manifest\\.ts$|'
           + '^src/profile/(levels|order)\\.ts$|^src/rules/(files|load|suite)\\.ts$',
         dependencyTypesNot: ['type-only'],
       },

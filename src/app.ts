@@ -22,6 +22,7 @@ import type { Random } from './core/random.ts';
 import type { Clock } from './core/time.ts';
 import type { Workload } from './event/workload.ts';
 import type { ImageAdmin } from './image/admin.ts';
+import type { FunctionClass } from './image/manifest.ts';
 import type { Repository } from './image/repository.ts';
 import type { Assessment } from './intel/assess.ts';
 import type { Intel } from './intel/intel.ts';
@@ -30,6 +31,7 @@ import type { OwnerIdentity } from './journal/entry.ts';
 import type { Complexity } from './profile/complexity.ts';
 import type { NetworkPolicy } from './profile/network.ts';
 import type { PolicyInput } from './policy.ts';
+import type { ImageChoice } from './profile/choose.ts';
 import type { Profile } from './profile/profile.ts';
 import type { RequestedLimits } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
@@ -68,8 +70,11 @@ export interface Engine {
 
 /** What to run on which event, in which image, within which limits. */
 export interface RunOrder {
-  /** Name, `name:tag` or digest. */
-  readonly image: string;
+  /** Name, `name:tag` or digest; absent: chosen by what the function is and the event carries. */
+  readonly image?: string;
+  readonly functionClass?: FunctionClass;
+  /** Of a handler, as in `python3`; null for an executable. */
+  readonly language: string | null;
   /** Runs the image also when no trusted key has signed it. */
   readonly allowUnsigned?: boolean;
   readonly workload: Workload;
@@ -81,6 +86,11 @@ export interface RunOrder {
   readonly accelerator: AcceleratorMode;
   readonly policy?: PolicyInput;
   readonly signal?: AbortSignal;
+}
+
+/** What the choice of an image rests on; `language` undefined: not known. */
+export interface ImageOrder extends Pick<RunOrder, 'image' | 'functionClass' | 'workload' | 'event' | 'policy'> {
+  readonly language?: string | null | undefined;
 }
 
 export interface AppObserver extends RunObserver {
@@ -155,7 +165,8 @@ export class App {
     ]);
     const { clock, random, disk, processes } = this.#options;
     const repository = await this.repository();
-    const image = await repository.images.get(order.image, { allowUnsigned: order.allowUnsigned === true });
+    const { image: reference, reasons } = await this.selectImage(order);
+    const image = await repository.images.get(reference, { allowUnsigned: order.allowUnsigned === true });
     const engine = await this.engine(order.accelerator);
     observer.engine?.(engine);
     const template = (profile: Profile, signal: AbortSignal): Promise<Template> => {
@@ -175,7 +186,7 @@ export class App {
       vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
     });
     const request = {
-      image: { name: image.name, digest: image.digest },
+      image: { name: image.name, digest: image.digest, reasons },
       workload: order.workload,
       event: order.event,
       limits: order.limits,
@@ -185,6 +196,21 @@ export class App {
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
     return await runEvent(stages, request, observer);
+  }
+
+  /** The image of an order, as far as it can be told before there is a run. Rejects with E_EVENT_* and E_IMAGE_*. */
+  async selectImage(order: ImageOrder): Promise<ImageChoice> {
+    const { image: requested, functionClass, language, workload, policy } = order;
+    const [{ selectImage }, { acceptEvent }, { newRunId }, repository] = await Promise.all([
+      import('./selection.ts'), import('./event/accept.ts'), import('./core/ids.ts'), this.repository(),
+    ]);
+    const { clock, random } = this.#options;
+    const event = acceptEvent({ bytes: order.event, runId: newRunId(clock, random), clock });
+    const name = workload.kind === 'runtime' ? workload.handler : (workload.argv[0] ?? '');
+    return await selectImage({
+      event, images: repository.images.list(), requested, functionClass, language, policy,
+      isServer: workload.server !== undefined, function: { name, kind: workload.kind },
+    });
   }
 
   /** Threat intelligence of this home. */
@@ -237,7 +263,8 @@ export class App {
 
   async #trialBoot(engine: QemuOptions, { kernel, initramfs, images }: Repository): Promise<void> {
     const { disk, clock } = this.#options;
-    const [image] = images.list();
+    // The smallest: what it can do beside booting does not matter.
+    const [image] = images.list().toSorted((a, b) => a.bytes - b.bytes);
     if (image === undefined) throw new Error('there is no image to boot with');
     const { bootOnce, trialBoot, workloadId } = await loadEngine();
     await trialBoot({

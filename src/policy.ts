@@ -10,6 +10,7 @@ import type { Event } from './event/event.ts';
 import { httpRequestOf } from './event/http.ts';
 import { codeBytes } from './event/workload.ts';
 import type { Workload } from './event/workload.ts';
+import type { ImageWish } from './profile/choose.ts';
 import { generateProfile } from './profile/generate.ts';
 import type { Reason, SealedProfile } from './profile/profile.ts';
 import type { ProfileRequest } from './profile/request.ts';
@@ -55,11 +56,25 @@ function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequ
   if (decision.rejections.length > 0) {
     throw new MayflyError('E_EVENT_REJECTED', decision.rejections.join('; '));
   }
-  return { ...decision, reasons: [threatReason(decision), ...decision.reasons] };
+  const chosen = decision.images.map(({ image: name, by }) => ({ field: 'rules', because: `${by} chooses ${name}` }));
+  return { ...decision, reasons: [threatReason(decision), ...decision.reasons, ...chosen] };
+}
+
+/** What rules say about the image of an event, as far as it is known without one. */
+export function imageWishes(
+  event: Event,
+  { rules, source = {}, threat = NO_THREAT, functionName }: PolicyInput,
+  target: FunctionFacts,
+): { readonly level: Decision['level']; readonly wishes: readonly ImageWish[] } {
+  if (rules === undefined) return { level: threat.level, wishes: [] };
+  const named = { ...target, name: functionName ?? target.name };
+  const { acceptedNanos } = event;
+  const { level, images } = evaluateRules(rules, { event, source, function: named, acceptedNanos, threat });
+  return { level, wishes: images };
 }
 
 function withoutRules({ score, level }: Threat): Decision {
-  return { score, level, wishes: [], rejections: [], reasons: [threatReason({ score, level })] };
+  return { score, level, wishes: [], images: [], rejections: [], reasons: [threatReason({ score, level })] };
 }
 
 function threatReason({ score, level }: Pick<Decision, 'score' | 'level'>): Reason {
@@ -84,7 +99,11 @@ export function decideCase(one: RuleCase, rules: RuleSet | undefined): CaseResul
   const workload: Workload =
     kind === 'runtime' ? { kind, handler: name, entries: [] } : { kind, argv: [name], raw: false, entries: [] };
   const request: PolicyRequest = {
-    image: { name: image, digest: one.imageDigest ?? DRY_IMAGE_DIGEST },
+    image: {
+      name: image,
+      digest: one.imageDigest ?? DRY_IMAGE_DIGEST,
+      ...(one.imageReasons === undefined ? {} : { reasons: one.imageReasons }),
+    },
     limits: one.limits ?? {},
     minimumIsolation: one.minimumIsolation ?? 'tcg',
     workload,

@@ -78,7 +78,7 @@ async function runHello(io: Io, app: App, examples: string, colours: Paint): Pro
   const packed = await packFunction({ entry: join(examples, 'hello', 'handler.mjs') });
   return await app.run(
     {
-      image: 'node',
+      language: 'node',
       workload: { kind: 'runtime', handler: packed.entry, entries: packed.entries },
       event: await readFile(join(examples, 'hello', 'event.json')),
       limits: {},

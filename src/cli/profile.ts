@@ -1,4 +1,5 @@
 /** `mayfly profile`: the profile that an event would get, without a VM. */
+import { extname } from 'node:path';
 import { decideCase } from '../policy.ts';
 import { MayflyError } from '../core/errors.ts';
 import { formatReasons } from './explain.ts';
@@ -6,7 +7,7 @@ import { policyOf } from './facts.ts';
 import type { FactOptions } from './facts.ts';
 import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
-import { eventOf, limitsOf } from './run.ts';
+import { classOf, eventOf, languageOfEnding, limitsOf } from './run.ts';
 import type { RunOptions } from './run.ts';
 
 export interface ProfileOptions extends FactOptions, Omit<RunOptions, 'rules' | 'from' | 'score'> {
@@ -17,20 +18,33 @@ export interface ProfileOptions extends FactOptions, Omit<RunOptions, 'rules' | 
 /** Exit 0 with the profile; E_EVENT_REJECTED when a rule refuses the event. */
 export async function profile(io: Io, options: ProfileOptions): Promise<number> {
   const [policy, event] = [await policyOf(io, options), await eventOf(io, options)];
-  const name = options.image ?? 'node';
-  const image = await io.openApp().then(async (app) => await (await app.repository()).images.get(name));
+  const app = await io.openApp();
+  const functionClass = classOf(options.class);
+  const named = options.function ?? '/function/handler';
+  const byEnding = languageOfEnding.get(extname(named));
+  const choice = await app.selectImage({
+    event,
+    workload: { kind: 'runtime', handler: named, entries: [] },
+    // Of a function that nothing is known of, one thing is assumed.
+    language: byEnding ?? (functionClass === undefined ? 'node' : undefined),
+    ...(options.image === undefined ? {} : { image: options.image }),
+    ...(functionClass === undefined ? {} : { functionClass }),
+    ...(policy === undefined ? {} : { policy }),
+  });
+  const image = await (await app.repository()).images.get(choice.image);
   const decided = decideCase(
     {
       event,
       source: policy?.source ?? {},
       function: {
-        name: options.function ?? '/function/handler',
-        image: name,
+        name: named,
+        image: image.name,
         kind: image.runtime === null ? 'executable' : 'runtime',
       },
       threat: policy?.threat ?? { score: 0, level: 'low', indicators: [] },
       atMillis: Number(io.wallNanos() / 1_000_000n),
       imageDigest: image.digest,
+      imageReasons: choice.reasons,
       limits: limitsOf(options),
       minimumIsolation: options.accel === 'kvm' ? 'kvm' : 'tcg',
     },

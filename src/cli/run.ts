@@ -8,6 +8,8 @@ import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import { packFunction } from '../event/code.ts';
 import type { PackedFunction } from '../event/code.ts';
+import { functionClasses } from '../image/manifest.ts';
+import type { FunctionClass } from '../image/manifest.ts';
 import { parseEnvironment } from '../event/environment.ts';
 import type { ServerPort, Workload } from '../event/workload.ts';
 import type { RequestedLimits } from '../profile/request.ts';
@@ -26,6 +28,7 @@ import { formatBytes, parseDuration, parseSize } from './units.ts';
 
 export interface RunOptions extends FactOptions {
   readonly image?: string;
+  readonly class?: string;
   readonly allowUnsigned?: boolean;
   readonly handler?: string;
   readonly exec?: string;
@@ -48,13 +51,10 @@ export interface RunOptions extends FactOptions {
   readonly trace?: boolean;
 }
 
-const IMAGE_OF_ENDING: ReadonlyMap<string, string> = new Map([
-  ['.mjs', 'node'], ['.js', 'node'], ['.cjs', 'node'], ['.py', 'python'],
+/** Program of the runtime that a handler needs, by its ending. */
+export const languageOfEnding: ReadonlyMap<string, string> = new Map([
+  ['.mjs', 'node'], ['.js', 'node'], ['.cjs', 'node'], ['.py', 'python3'],
 ]);
-/** A server in JavaScript has an image of its own. */
-const IMAGE_OF_SERVERS: ReadonlyMap<string, string> = new Map([['node', 'web']]);
-/** An executable needs no runtime. */
-const IMAGE_OF_EXECUTABLES = 'shell';
 
 /** Resolves to the exit code. */
 export async function run(io: Io, options: RunOptions, args: readonly string[]): Promise<number> {
@@ -118,7 +118,8 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   const network = await networkOf(io, options);
   const env = parseEnvironment(options.env ?? []);
   const policy = await policyOf(io, options);
-  const { image, workload: chosen } = await workloadOf(io, options, args);
+  const functionClass = classOf(options.class);
+  const { language, workload: chosen } = await workloadOf(io, options, args);
   const server = serverOf(options);
   const workload = {
     ...chosen,
@@ -127,8 +128,20 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
-  const order = { image, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
-  return { ...order, ...network, ...(policy === undefined ? {} : { policy }) };
+  const order = { language, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
+  return {
+    ...order,
+    ...network,
+    ...(options.image === undefined ? {} : { image: options.image }),
+    ...(functionClass === undefined ? {} : { functionClass }),
+    ...(policy === undefined ? {} : { policy }),
+  };
+}
+
+export function classOf(text: string | undefined): FunctionClass | undefined {
+  const known = functionClasses.find((each) => each === text);
+  if (text === undefined || known !== undefined) return known;
+  throw new MayflyError('E_USAGE', `--class ${text}: must be one of ${functionClasses.join(', ')}`);
 }
 
 function serverOf({ port, raw }: RunOptions): ServerPort | undefined {
@@ -163,7 +176,8 @@ function number(text: string, option: string): number {
 }
 
 interface Chosen {
-  readonly image: string;
+  /** Of a handler; null for an executable. */
+  readonly language: string | null;
   readonly workload: Workload;
 }
 
@@ -178,19 +192,19 @@ async function workloadOf(io: Io, options: RunOptions, args: readonly string[]):
     });
   }
   if (handler !== undefined) return await handlerOf(io, handler, options, args);
-  const image = options.image ?? IMAGE_OF_EXECUTABLES;
   const raw = options.raw === true;
   if (program !== undefined) {
     const absolute = program.startsWith('/');
     if (!absolute) throw new MayflyError('E_USAGE', `--program ${program}: must be an absolute path in the image`);
     if (code !== undefined) throw new MayflyError('E_USAGE', '--program is in the image: --code has nothing to add');
-    return { image, workload: { kind: 'executable', argv: [program, ...args], raw, entries: [] } };
+    return { language: null, workload: { kind: 'executable', argv: [program, ...args], raw, entries: [] } };
   }
   const file = exec ?? '';
   const packed = await packFunction({ entry: file, folder: code });
   await requireExecutable(file);
   tellShipped(io, packed);
-  return { image, workload: { kind: 'executable', argv: [packed.entry, ...args], raw, entries: packed.entries } };
+  const argv = [packed.entry, ...args];
+  return { language: null, workload: { kind: 'executable', argv, raw, entries: packed.entries } };
 }
 
 /** The command that an imported image was made for; a caller's arguments take the place of its own, as in Docker. */
@@ -206,7 +220,7 @@ async function ownCommandOf(io: Io, image: string, options: RunOptions, args: re
     });
   }
   const env = new Map(command.env.map((item) => [item.slice(0, item.indexOf('=')), item.slice(item.indexOf('=') + 1)]));
-  return { image, workload: { kind: 'executable', argv, raw: options.raw === true, entries: [], env } };
+  return { language: null, workload: { kind: 'executable', argv, raw: options.raw === true, entries: [], env } };
 }
 
 async function handlerOf(io: Io, handler: string, options: RunOptions, args: readonly string[]): Promise<Chosen> {
@@ -215,16 +229,14 @@ async function handlerOf(io: Io, handler: string, options: RunOptions, args: rea
     throw new MayflyError('E_USAGE', '--raw is for executables and servers: a handler returns JSON');
   }
   const packed = await packFunction({ entry: handler, folder: options.code });
-  const byEnding = IMAGE_OF_ENDING.get(extname(handler));
-  const ofServers = options.port === undefined ? undefined : IMAGE_OF_SERVERS.get(byEnding ?? '');
-  const image = options.image ?? ofServers ?? byEnding;
-  if (image === undefined) {
+  const language = languageOfEnding.get(extname(handler)) ?? null;
+  if (language === null && options.image === undefined) {
     throw new MayflyError('E_USAGE', `${handler}: its ending does not tell which image it needs`, {
       remedy: 'Name the image with `--image node` or `--image python`; an executable is run with `--exec`.',
     });
   }
   tellShipped(io, packed);
-  return { image, workload: { kind: 'runtime', handler: packed.entry, entries: packed.entries } };
+  return { language, workload: { kind: 'runtime', handler: packed.entry, entries: packed.entries } };
 }
 
 /** A folder that is shipped because of what stands in it may hold more than its owner had in mind. */

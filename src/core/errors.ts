@@ -219,6 +219,11 @@ export const errorTable = Object.freeze({
     title: 'There is no base image of that name',
     remedy: 'Run `mayfly images` to list the images on this machine.',
   },
+  E_IMAGE_UNSUITABLE: {
+    stage: 'profile', blame: 'caller', retryable: false, exit: exitCodes.usage,
+    title: 'No base image of this machine fits the function',
+    remedy: 'Name one with `--image`, another class with `--class`, or see `mayfly image list` for what there is.',
+  },
   E_RULES_INVALID: {
     stage: 'profile', blame: 'operator', retryable: false, exit: exitCodes.usage,
     title: 'The context rules cannot be used',

@@ -98,9 +98,10 @@ export function generateProfile({ request, codeBytes, policy = NO_POLICY }: Gene
   };
   if (codeRoom > 0) because('limits.scratchBytes', codeRoom, `and ${codeRoom / MiB} MiB for the function's files`);
 
+  reasons.push(...(request.image.reasons ?? [{ field: 'image', because: 'requested (--image)' }]));
   const profile: Profile = {
     profileVersion: 1,
-    image: because('image', { name: request.image.name, digest: request.image.digest }, 'requested (--image)'),
+    image: { name: request.image.name, digest: request.image.digest },
     shape: {
       vcpus: because('shape.vcpus', 1, 'the only shape there is'),
       ramBytes: because(

@@ -1,8 +1,11 @@
 /** What a caller may ask of a profile. Everything absent gets its default. */
 import type { NetworkPolicy } from './network.ts';
+import type { Reason } from './profile.ts';
 
 interface ImageReference {
   readonly name: string;
+  /** Why this one (profile/choose.ts); absent: the caller has named it. */
+  readonly reasons?: readonly Reason[];
   /** `sha256:` and 64 hex digits: the base file system. */
   readonly digest: string;
 }

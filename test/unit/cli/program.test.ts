@@ -160,14 +160,26 @@ test('with --json also an error is one object on stdout; what stands after -- is
 
 // ---- what is ordered ------------------------------------------------------------------------------------------------
 
-test('a handler tells its image by its ending, and its event is an empty object unless there is one', async () => {
+test('a handler tells its language by its ending, and its event is an empty object unless there is one', async () => {
   const { order } = await mayfly(['run', '--handler', handler]);
-  const found = [order?.image, order?.workload.kind, String(order?.event), order?.limits];
-  assert.deepEqual(found, ['node', 'runtime', '{}', {}]);
+  const found = [order?.image, order?.language, order?.workload.kind, String(order?.event), order?.limits];
+  assert.deepEqual(found, [undefined, 'node', 'runtime', '{}', {}]);
   const python = join(folder, 'h.py');
   writeFileSync(python, '');
-  assert.equal((await mayfly(['run', '--handler', python])).order?.image, 'python');
+  assert.equal((await mayfly(['run', '--handler', python])).order?.language, 'python3');
   assert.equal((await mayfly(['run', '--handler', python, '--image', 'mine'])).order?.image, 'mine');
+  assert.equal((await mayfly(['run', '--handler', python, '--class', 'image'])).order?.functionClass, 'image');
+  assert.match((await mayfly(['run', '--handler', python, '--class', 'images'])).err, /E_USAGE.*\n.*must be one of/);
+});
+
+test('a server has a port, within the bounds, and may give out its answer raw', async () => {
+  const { order } = await mayfly(['run', '--handler', handler, '--port', '8080', '--raw']);
+  assert.deepEqual(order?.workload.server, { port: 8080, raw: true });
+  for (const port of ['80', '65000', '8080.5', 'x', '']) {
+    const { code, err } = await mayfly(['run', '--handler', handler, '--port', port]);
+    assert.deepEqual([code, /E_USAGE|E_LIMIT_INVALID/.test(err)], [2, true], err);
+  }
+  assert.match((await mayfly(['run', '--handler', handler, '--raw'])).err, /executables and servers/);
 });
 
 test('the event comes from a file, from stdin or from the command line', async () => {
@@ -200,8 +212,8 @@ test('limits are handed on in their units', async () => {
 
 test('an executable is shipped with its arguments; a program of the image is only named', async () => {
   const shipped = (await mayfly(['run', '--exec', script, '--', '-a', 'b c'])).order;
-  assert.deepEqual([shipped?.image, shipped?.workload.kind === 'executable' && shipped.workload.argv], [
-    'shell', ['/function/run.sh', '-a', 'b c'],
+  assert.deepEqual([shipped?.language, shipped?.workload.kind === 'executable' && shipped.workload.argv], [
+    null, ['/function/run.sh', '-a', 'b c'],
   ]);
   const named = (await mayfly(['run', '--image', 'python', '--program', '/usr/bin/python3', '--raw'])).order;
   assert.deepEqual(named?.workload, { kind: 'executable', argv: ['/usr/bin/python3'], raw: true, entries: [] });

@@ -25,7 +25,10 @@ interface Ended {
 async function mayfly(...args: readonly string[]): Promise<Ended> {
   let [out, err] = ['', ''];
   const image = { name: 'node', digest: `sha256:${'1'.repeat(64)}`, runtime: { argv: [] } };
-  const app = { repository: async () => ({ images: { get: async () => image } }) };
+  const app = {
+    repository: async () => ({ images: { get: async () => image } }),
+    selectImage: async () => ({ image: 'node', reasons: [{ field: 'image', because: 'default' }] }),
+  };
   const io: Io = {
     out: (text) => {
       out += String(text);

@@ -129,6 +129,13 @@ test('declared data: a misspelt or mistyped field is found when the rules are lo
 
 // ---- effects --------------------------------------------------------------------------------------------------------
 
+test('a rule chooses an image by name, and only where more threat keeps it chosen', () => {
+  const choosing = (when: string, image = 'shell'): string => `- { name: a, when: ${when}, then: { image: ${image} } }`;
+  assert.deepEqual(problemsOf(choosing('score > 50')), []);
+  assert.match(problemsOf(choosing('score < 50')).join(), /becomes false as the threat grows/);
+  assert.match(problemsOf(choosing('true', '"node:old"')).join(), /the name of an image, without a tag/);
+});
+
 test('raise, lower, require, score and reject do what they say, with reasons that name the rule and its line', () => {
   const rules = rulesOf(`
 - name: room

@@ -16,7 +16,7 @@ const recipe = {
 test('the recipes of the checkout can be read, and the shims that they name are there', async () => {
   const recipes = await readRecipes(root);
   assert.deepEqual(recipes.map(({ name }) => name), [
-    'analysis', 'database', 'document', 'image', 'node', 'python', 'shell', 'web',
+    'analysis', 'database', 'document', 'image', 'node', 'python', 'shell-strict', 'shell', 'web',
   ]);
   for (const { name, shim } of recipes) {
     if (shim !== null) assert.ok(existsSync(join(root, 'guest/runtime', shim)), `${name} needs ${shim}`);
