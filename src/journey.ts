@@ -2,7 +2,7 @@
  * What one run has gathered on its way: the stages' results, the timeline, and from both the evidence and the outcome.
  * It decides nothing.
  */
-import { isoTime } from './core/time.ts';
+import { isoTime, millisRounded } from './core/time.ts';
 import { recordedVerdict } from './evidence/record.ts';
 import type { Attempt, EvidenceDraft, Proof, SealedEvidence, TimelineEntry, TimelineStage } from './evidence/record.ts';
 import type { Clone } from './clone/clone.ts';
@@ -113,7 +113,9 @@ export class Journey {
       attempts: this.attempts,
       delivered: this.delivered,
       proof: this.proof ?? null,
-      timeline: this.#timeline.map((entry) => ({ ...entry, at: micros(entry.at), millis: micros(entry.millis) })),
+      timeline: this.#timeline.map((entry) => {
+        return { ...entry, at: millisRounded(entry.at), millis: millisRounded(entry.millis) };
+      }),
       usage: execution?.usage ?? null,
       network: this.broker?.report() ?? null,
       verdict: recordedVerdict(verdict),
@@ -143,9 +145,4 @@ export class Journey {
       evidence,
     };
   }
-}
-
-/** Milliseconds to the microsecond: more digits are noise. */
-function micros(millis: number): number {
-  return Math.round(millis * 1000) / 1000;
 }

@@ -41,14 +41,19 @@ export function formatNetwork(report: EgressReport | undefined, colours: Paint):
   if (totals.connections + totals.queries === 0) return '';
   const mark = { allowed: colours.green('allowed'), denied: colours.red('denied '), failed: colours.yellow('failed ') };
   const lines = flows.slice(0, FLOWS_SHOWN).map((flow) => {
-    const { name, address, port, verdict, because, sentBytes, receivedBytes, millis } = flow;
-    const where = `${name ?? address}:${port}${name !== null && address !== null ? ` (${address})` : ''}`;
+    const { name, address, port, verdict, because, sentBytes, receivedBytes, millis, protocol } = flow;
+    const where = `${name ?? address}:${port}${name !== null && address !== null ? ` (${address})` : ''}`
+      + (protocol === null ? '' : ` ${protocol}`);
     const moved = verdict === 'allowed'
       ? `, ${formatBytes(sentBytes)} out, ${formatBytes(receivedBytes)} in, ${formatMillis(millis)}`
       : '';
     const why = colours.dim(printableLine(because, 200));
     return `  ${mark[verdict]}        ${printableLine(where, 200)}${moved}  ${why}`;
   });
+  for (const { host, port, method, path, verdict, because, status } of report.requests.slice(0, FLOWS_SHOWN)) {
+    const what = printableLine(`${method} ${host ?? '?'}:${port}${path}`, 200);
+    lines.push(`  ${mark[verdict]}        ${what} ${status ?? ''}  ${colours.dim(printableLine(because, 200))}`);
+  }
   const unknown = queries.filter((each) => each.verdict === 'denied').slice(0, FLOWS_SHOWN);
   for (const { name, type, verdict, count } of unknown) {
     lines.push(`  ${mark[verdict]}        the name ${printableLine(name ?? '?', 200)} (${type}, ${count} times)`);

@@ -2,6 +2,7 @@
 import type { AcceleratorVerdict } from '../clone/accelerator.ts';
 import { errorTable } from '../core/errors.ts';
 import type { MayflyError } from '../core/errors.ts';
+import { millisRounded } from '../core/time.ts';
 import type { TimelineEntry } from '../evidence/record.ts';
 import type { Engine } from '../app.ts';
 import type { Outcome } from '../stages.ts';
@@ -82,7 +83,7 @@ export function jsonOutcome(outcome: Outcome, { engine, raw }: JsonOptions): str
     usage: usage ?? null,
     network: outcome.network ?? null,
     truncated,
-    timeline: timeline.map((entry) => ({ ...entry, at: round(entry.at), millis: round(entry.millis) })),
+    timeline: timeline.map((entry) => ({ ...entry, at: millisRounded(entry.at), millis: millisRounded(entry.millis) })),
     attempts,
     release,
     evidence: evidence === undefined ? null : { sequence: evidence.record.sequence, hash: evidence.hash },
@@ -115,8 +116,4 @@ const exactJson = JSON as unknown as { rawJSON(source: string): unknown };
 export function jsonProblem(problem: Problem | FailedVerdict): Record<string, unknown> {
   const { code, blame, message, remedy, detail } = problem;
   return { code, blame, message, remedy, ...(detail === undefined ? {} : { detail }) };
-}
-
-function round(millis: number): number {
-  return Math.round(millis * 1000) / 1000;
 }

@@ -6,6 +6,8 @@
  * a limit that contradicts another one is a bug in the build, not a surprise in production.
  */
 
+import { egressLimits } from './egress-limits.ts';
+
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
@@ -113,56 +115,7 @@ export const limits = Object.freeze({
   /** The guest must have read what the host's transport holds for it within this time, ms. */
   writeStallMillisMax: 10_000,
 
-  // ---- egress ------------------------------------------------------------------------------------------------------
-  /** Connections of one clone at a time. The agent has as many places; more than that from a guest is a violation. */
-  egressConnectionsMax: 128,
-  /** Bytes under way on one connection in one direction; with the above 32 MiB on the host for a clone at worst. */
-  egressWindowBytes: 128 * KiB,
-  /** Connections and DNS queries that one run may try, each, denied ones included: a guest beyond it is hostile. */
-  egressAttemptsMax: 20_000,
-  /** Connections that a policy allows in one run: default and most. */
-  egressConnectionsTotalMax: 10_000,
-  /** New connections per second that a policy allows: default. Under TCG a clone makes some hundreds. */
-  egressConnectionsPerSecond: 500,
-  /** Bytes of both directions together that a policy allows in one run: default. */
-  egressBytesDefault: 1 * GiB,
-  /** DNS queries per second that are answered, and the burst that may come at once. */
-  dnsQueriesPerSecond: 200,
-  /** One DNS message, bytes. */
-  dnsMessageBytesMax: 4096,
-  /** Different names that one run may resolve. */
-  egressNamesMax: 1024,
-  /** Rules of one policy. */
-  networkRulesMax: 256,
-  /** A file of network rules, bytes. */
-  networkFileBytesMax: 256 * KiB,
-  /** Resolution of one name on the host, ms. */
-  resolveMillisMax: 5_000,
-  /** Dial of one connection, all its addresses together, ms. */
-  dialMillisMax: 10_000,
-  /** Addresses of one name that are dialled. */
-  dialAddressesMax: 4,
-  /** A connection of which one half has ended and nothing moves on the other, ms. */
-  halfClosedMillisMax: 60_000,
-  /** Bytes that the function wrote before its end are given this long to leave the host, ms. */
-  egressLingerMillis: 2_000,
-  /** Connections and queries of one run that are listed in its evidence; totals count all. */
-  flowsKept: 256,
-
-  // ---- servers in clones -------------------------------------------------------------------------------------------
-  /** Ports that a function may serve on: those below need privileges, those above are the kernel's to give away. */
-  serverPortMin: 1024,
-  serverPortMax: 32_767,
-  /** Delivery of an event until its server listens, ms. Node on loaded cores under TCG: 1-8 s measured. */
-  serverReadyMillisMax: 20_000,
-  /** Path and query of a request, UTF-16 units. */
-  httpPathUnitsMax: 8 * KiB,
-  /** Head of a request or an answer, bytes: what servers accept by default. */
-  httpHeaderBytesMax: 16 * KiB,
-  /** Answers of the kind "100 Continue" before the real one. */
-  httpInformationMax: 16,
-  /** Pieces of one answer's body: each costs an object, also where it has a single byte. */
-  httpChunksMax: 100_000,
+  ...egressLimits,
 
   // ---- guest output ------------------------------------------------------------------------------------------------
   /** Function result, bytes: the most a profile may ask for. */

@@ -12,6 +12,11 @@ export interface Clock {
   after(millis: number, fire: () => void): () => void;
 }
 
+/** To microseconds: more digits of a measured time mean nothing. */
+export function millisRounded(millis: number): number {
+  return Math.round(millis * 1000) / 1000;
+}
+
 /** ISO 8601 with milliseconds, for evidence and people. */
 export function isoTime(wallNanos: bigint): string {
   return new Date(Number(wallNanos / 1_000_000n)).toISOString();

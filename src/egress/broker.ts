@@ -11,11 +11,18 @@ import type { NetworkPolicy } from '../profile/network.ts';
 import type { Broker, GuestEnd, Refusal, Target, WorldEnd } from './contract.ts';
 import { DnsStream } from './dns-stream.ts';
 import { answerQuery, looksLikeTunnel, Names } from './dns.ts';
+import { PendingFlow } from './flow.ts';
+import { GuestStream } from './guest-stream.ts';
 import { parseHost } from './host.ts';
+import { messageOf } from './http.ts';
+import { serveHttp1 } from './http1.ts';
+import { serveHttp2 } from './http2.ts';
+import { Inspector } from './inspector.ts';
+import { judgeProtocol, judgeTls, Requests } from './judge.ts';
 import { decide } from './policy.ts';
 import { TokenBucket } from './rate.ts';
 import { FlowLog } from './report.ts';
-import type { EgressReport, Flow } from './report.ts';
+import type { EgressReport } from './report.ts';
 import { Upstream } from './upstream.ts';
 
 const DNS_PORT = 53;
@@ -87,11 +94,27 @@ export class EgressBroker implements Broker {
   open(target: Target, guest: GuestEnd): WorldEnd {
     if (target.port === DNS_PORT) return new DnsStream(guest, (message) => this.query(message));
     const flow = new PendingFlow(this.#log, this.#open, this.#clock, this.#start, target.port);
-    const upstream = new Upstream(guest, {
-      clock: this.#clock,
-      sent: (bytes) => this.#count(flow, bytes, 0),
-      received: (bytes) => this.#count(flow, 0, bytes),
+    const counted = {
+      sent: (bytes: number) => this.#count(flow, bytes, 0),
+      received: (bytes: number) => this.#count(flow, 0, bytes),
       over: () => flow.over(),
+    };
+    const upstream = new Upstream(guest, { ...counted, clock: this.#clock, watch: (chunk) => inspector.watch(chunk) });
+    const inspector = new Inspector({
+      guest, upstream, clock: this.#clock,
+      judgeTls: (hello) => judgeTls(this.#policy, flow, hello),
+      judgeTcp: () => judgeProtocol(this.#policy, flow, 'tcp'),
+      denied: (because) => flow.finish('denied', because),
+      handOver: (protocol) => {
+        const socket = upstream.release();
+        if (socket === undefined) return undefined;
+        flow.protocol = 'http';
+        const stream = new GuestStream(guest, counted);
+        const about = { policy: this.#policy, log: this.#log, clock: this.#clock, start: this.#start };
+        const exchange = new Requests({ ...about, flow });
+        (protocol === 'http1' ? serveHttp1 : serveHttp2)(stream, socket, exchange);
+        return stream.world;
+      },
     });
     this.#connect(target, flow, upstream).then(
       (socket) => {
@@ -105,7 +128,7 @@ export class EgressBroker implements Broker {
         guest.reset(reason);
       },
     );
-    return upstream;
+    return inspector;
   }
 
   // ---- one connection -----------------------------------------------------------------------------------------------
@@ -186,60 +209,9 @@ function failed(reason: Refusal, because: string): Refused {
   return new Refused('failed', reason, because);
 }
 
-function messageOf(thrown: unknown): string {
-  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : undefined;
-  return code ?? (thrown instanceof Error ? thrown.message : String(thrown));
-}
-
 function connected(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.once('connect', resolve);
     socket.on('error', reject);
   });
-}
-
-/** A flow while it lasts. */
-class PendingFlow {
-  name: string | undefined;
-  address: string | undefined;
-  because = '';
-  connected = false;
-  sentBytes = 0;
-  receivedBytes = 0;
-  readonly #log: FlowLog;
-  readonly #open: Set<PendingFlow>;
-  readonly #clock: Clock;
-  readonly #port: number;
-  readonly #at: number;
-  readonly #since: number;
-
-  constructor(log: FlowLog, open: Set<PendingFlow>, clock: Clock, start: number, port: number) {
-    this.#log = log;
-    this.#open = open;
-    this.#clock = clock;
-    this.#port = port;
-    this.#since = clock.now();
-    this.#at = this.#since - start;
-    open.add(this);
-  }
-
-  /** It ended by itself, or with the run. */
-  over(): void {
-    if (this.connected) this.finish('allowed', this.because);
-    else this.finish('failed', 'the guest gave up');
-  }
-
-  /** The first time counts. */
-  finish(verdict: Flow['verdict'], because: string): void {
-    if (!this.#open.delete(this)) return;
-    this.#log.flow({
-      at: rounded(this.#at), millis: rounded(this.#clock.now() - this.#since),
-      name: this.name ?? null, address: this.address ?? null, port: this.#port,
-      verdict, because, sentBytes: this.sentBytes, receivedBytes: this.receivedBytes,
-    });
-  }
-}
-
-function rounded(millis: number): number {
-  return Math.round(millis * 1000) / 1000;
 }

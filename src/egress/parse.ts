@@ -4,8 +4,9 @@ import { MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { noNetwork } from '../profile/network.ts';
-import type { NetworkLimits, NetworkPolicy, NetworkRule } from '../profile/network.ts';
+import type { NetworkLimits, NetworkPolicy, NetworkRule, Protocol, TlsPolicy } from '../profile/network.ts';
 import { parseCidr, parseHost } from './host.ts';
+import { plainPath } from './policy.ts';
 
 const defaultLimits: NetworkLimits = Object.freeze({
   connections: limits.egressConnectionsTotalMax,
@@ -21,29 +22,35 @@ export function parseNetworkFile(text: string): NetworkPolicy {
   } catch (cause) {
     throw invalid(`it is not JSON (${cause instanceof Error ? cause.message : String(cause)})`);
   }
-  const fields = record(value, 'it', ['mode', 'rules', 'limits']);
+  const fields = record(value, 'it', ['mode', 'rules', 'tls', 'limits']);
   const mode = fields['mode'] ?? 'rules';
   if (mode !== 'none' && mode !== 'rules' && mode !== 'audit') throw invalid('mode must be none, rules or audit');
   const rules = fields['rules'] ?? [];
   if (!Array.isArray(rules)) throw invalid('rules must be a list');
   if (mode === 'none') return noNetwork;
   const parsed = rules.map((rule, index) => parseRule(rule, `rule ${index + 1}`));
-  return policyOf(mode, parsed, parseLimits(fields['limits']));
+  return policyOf(mode, parsed, parseTls(fields['tls']), parseLimits(fields['limits']));
 }
 
 /** Texts of `--allow`: `HOST`, `HOST:PORT`, `*.HOST:PORT-PORT`, an address or a range. */
 export function parseAllowList(texts: readonly string[]): NetworkPolicy {
-  return policyOf('rules', texts.map((text) => parseRule({ allow: text }, `--allow ${text}`)), defaultLimits);
+  const rules = texts.map((text) => parseRule({ allow: text }, `--allow ${text}`));
+  return policyOf('rules', rules, noNetwork.tls, defaultLimits);
 }
 
-function policyOf(mode: 'rules' | 'audit', rules: readonly NetworkRule[], bounds: NetworkLimits): NetworkPolicy {
+function policyOf(
+  mode: 'rules' | 'audit',
+  rules: readonly NetworkRule[],
+  tls: TlsPolicy,
+  bounds: NetworkLimits,
+): NetworkPolicy {
   if (rules.length > limits.networkRulesMax) throw invalid(`there are more than ${limits.networkRulesMax} rules`);
-  return { mode, rules, limits: bounds };
+  return { mode, rules, tls, limits: bounds };
 }
 
-/** `{"allow": WHERE}` or `{"deny": WHERE}`, and perhaps `cidr`, `ports`, `private`. */
+/** `{"allow": WHERE}` or `{"deny": WHERE}`, and perhaps more of what it depends on. */
 function parseRule(value: unknown, what: string): NetworkRule {
-  const fields = record(value, what, ['allow', 'deny', 'cidr', 'ports', 'private']);
+  const fields = record(value, what, RULE_FIELDS);
   const { allow, deny } = fields;
   if ((allow === undefined) === (deny === undefined)) throw invalid(`${what} must have one of allow and deny`);
   const action = allow === undefined ? 'deny' : 'allow';
@@ -63,8 +70,64 @@ function parseRule(value: unknown, what: string): NetworkRule {
     ...(place.host === undefined ? {} : { host: place.host }),
     ...(range === undefined ? {} : { cidr: range }),
     ...(ports === undefined ? {} : { ports }),
+    ...parseSpoken(fields, what),
     ...(isPrivate === true ? { private: true } : {}),
   };
+}
+
+const RULE_FIELDS = ['allow', 'deny', 'cidr', 'ports', 'protocol', 'methods', 'paths', 'private'];
+const PROTOCOLS: readonly unknown[] = ['tcp', 'tls', 'http'] satisfies readonly Protocol[];
+
+function parseSpoken(fields: Readonly<Record<string, unknown>>, what: string): Partial<NetworkRule> {
+  const { protocol, methods, paths } = fields;
+  if (protocol !== undefined && !PROTOCOLS.includes(protocol)) {
+    throw invalid(`${what}: protocol must be tcp, tls or http`);
+  }
+  const requests = methods !== undefined || paths !== undefined;
+  if (requests && protocol !== undefined && protocol !== 'http') {
+    throw invalid(`${what}: only HTTP has methods and paths`);
+  }
+  return {
+    ...(protocol === undefined ? {} : { protocol: protocol as Protocol }),
+    ...(methods === undefined ? {} : { methods: parseMethods(methods, what) }),
+    ...(paths === undefined ? {} : { paths: parsePaths(paths, what) }),
+  };
+}
+
+function parseMethods(value: unknown, what: string): readonly string[] {
+  const methods = texts(value, limits.ruleMethodsMax, `${what}: methods`);
+  const wrong = methods.find((method) => !/^[A-Z]{1,24}$/.test(method));
+  if (wrong !== undefined) throw invalid(`${what}: no method ${JSON.stringify(printableLine(wrong, 40))}`);
+  return methods;
+}
+
+function parsePaths(value: unknown, what: string): readonly string[] {
+  return texts(value, limits.rulePathsMax, `${what}: paths`).map((path) => {
+    const open = path.endsWith('*');
+    const plain = path.length > limits.rulePathUnitsMax ? undefined : plainPath(open ? path.slice(0, -1) : path);
+    if (plain !== undefined && !plain.includes('*')) return open ? `${plain}*` : plain;
+    throw invalid(`${what}: ${JSON.stringify(printableLine(path, 60))} is no plain path, with * at most at its end`);
+  });
+}
+
+function texts(value: unknown, most: number, what: string): readonly string[] {
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+  const strings = list.filter((each) => typeof each === 'string');
+  if (strings.length < list.length || list.length === 0 || list.length > most) {
+    throw invalid(`${what} must be a list of 1 to ${most} texts`);
+  }
+  return strings;
+}
+
+function parseTls(value: unknown): TlsPolicy {
+  if (value === undefined) return noNetwork.tls;
+  const fields = record(value, 'tls', ['noName', 'ech']);
+  const verdict = (name: 'noName' | 'ech'): 'allow' | 'deny' => {
+    const given = fields[name] ?? 'deny';
+    if (given === 'allow' || given === 'deny') return given;
+    throw invalid(`tls.${name} must be allow or deny`);
+  };
+  return { noName: verdict('noName'), ech: verdict('ech') };
 }
 
 type Place = Pick<NetworkRule, 'host' | 'cidr' | 'ports'>;

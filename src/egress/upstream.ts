@@ -13,6 +13,8 @@ export interface UpstreamOptions {
   /** Bytes went; false: that was too many. */
   readonly sent: (bytes: number) => boolean;
   readonly received: (bytes: number) => boolean;
+  /** Sees bytes for the guest before it gets them. */
+  readonly watch?: (chunk: Buffer) => void;
   /** Called once. */
   readonly over: () => void;
 }
@@ -21,6 +23,7 @@ export class Upstream implements WorldEnd {
   readonly #guest: GuestEnd;
   readonly #options: UpstreamOptions;
   #socket: Socket | undefined;
+  #quiet = true;
   #over = false;
   #writing = false;
   #guestEnded = false;
@@ -43,6 +46,9 @@ export class Upstream implements WorldEnd {
     socket.on('data', (chunk: Buffer) => {
       if (this.#over) return;
       if (!this.#options.received(chunk.length)) return this.#refuse();
+      this.#quiet = false;
+      this.#options.watch?.(chunk);
+      if (this.#over) return;
       if (!this.#guest.write(chunk)) socket.pause();
     });
     socket.on('end', () => {
@@ -52,6 +58,26 @@ export class Upstream implements WorldEnd {
     socket.on('error', () => this.#break());
     socket.on('timeout', () => this.#break());
     socket.on('close', () => this.#finish());
+  }
+
+  /**
+   * Gives the socket to somebody else, who talks for both from now on; undefined when bytes went through already, or
+   * when it is over.
+   */
+  release(): Socket | undefined {
+    const socket = this.#socket;
+    if (socket === undefined || this.#over || !this.#quiet || this.#writing || socket.destroyed) return undefined;
+    this.#over = true;
+    for (const event of ['data', 'end', 'timeout', 'close']) socket.removeAllListeners(event);
+    socket.pause();
+    return socket;
+  }
+
+  /** Neither side goes on. */
+  cut(): void {
+    const socket = this.#socket;
+    this.#finish();
+    socket?.resetAndDestroy();
   }
 
   // ---- from the guest -----------------------------------------------------------------------------------------------

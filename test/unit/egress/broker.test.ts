@@ -108,7 +108,7 @@ test('a name: two verdicts, a dial, bytes and ends both ways', () => serving(ech
   const [flow] = broker.report().flows;
   assert.deepEqual({ ...flow, at: 0, millis: 0 }, {
     at: 0, millis: 0, name: 'a.test', address: '8.8.8.8', port: 443,
-    verdict: 'allowed', because: 'rule 1: allow a.test:443', sentBytes: 2, receivedBytes: 2,
+    protocol: 'tcp', verdict: 'allowed', because: 'rule 1: allow a.test:443', sentBytes: 2, receivedBytes: 2, tls: null,
   });
 }));
 

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { explainConnection } from '../../../src/egress/explain.ts';
 import { parseCidr, parseHost, specialRange } from '../../../src/egress/host.ts';
 import { parseAllowList, parseNetworkFile } from '../../../src/egress/parse.ts';
-import { decide } from '../../../src/egress/policy.ts';
+import { decide, plainPath } from '../../../src/egress/policy.ts';
 import type { Destination } from '../../../src/egress/policy.ts';
 import type { NetworkPolicy } from '../../../src/profile/network.ts';
 
@@ -134,6 +134,14 @@ test('what is wrong with a policy is said', () => {
     '{"rules":[{"allow":"*.co.uk"}]}': /below co\.uk/, '{"rules":[{"allow":"a.test","private":true}]}': /exact range/,
     '{"rules":[{"allow":"a.test","cidr":"10.0.0.1/8"}]}': /bits beyond/, '{"limits":{"bytes":-1}}': /whole number/,
     '{"rules":[{"allow":"a\\u0000.test"}]}': /is no host/,
+    '{"rules":[{"allow":"a.test","protocol":"udp"}]}': /protocol must be/,
+    '{"rules":[{"allow":"a.test","protocol":"tls","methods":"GET"}]}': /only HTTP has methods/,
+    '{"rules":[{"allow":"a.test","methods":["get"]}]}': /no method "get"/,
+    '{"rules":[{"allow":"a.test","methods":[]}]}': /list of 1 to 32/,
+    '{"rules":[{"allow":"a.test","paths":["/a*b"]}]}': /no plain path/,
+    '{"rules":[{"allow":"a.test","paths":["/a/../b"]}]}': /no plain path/,
+    '{"rules":[{"allow":"a.test","paths":["a"]}]}': /no plain path/,
+    '{"tls":{"ech":"maybe"}}': /tls\.ech must be/, '{"tls":{"sni":"deny"}}': /unknown field "sni"/,
   };
   for (const [text, message] of Object.entries(table)) {
     assert.throws(() => parseNetworkFile(text), { code: 'E_NETWORK_INVALID', message }, text);
@@ -141,6 +149,37 @@ test('what is wrong with a policy is said', () => {
   const many = JSON.stringify({ rules: Array(257).fill({ allow: 'a.test' }) });
   assert.throws(() => parseNetworkFile(many), /more than 256/);
   assert.equal(parseNetworkFile('{"mode":"none","rules":[{"allow":"a.test"}]}').rules.length, 0);
+});
+
+test('what is spoken: rules about protocols, methods and paths wait until it is known', () => {
+  const rules = policy({
+    rules: [
+      { allow: 'a.test', methods: ['GET', 'HEAD'], paths: ['/v1/*', '/health'] }, { allow: 'b.test', protocol: 'tls' },
+      { deny: '*', methods: 'DELETE' },
+    ],
+  });
+  const verdict = (name: string, more: Partial<Destination> = {}): boolean =>
+    decide(rules, { name, address: '8.8.8.8', port: 443, ...more }).allowed;
+  const asks = (name: string, method: string, path: string): boolean =>
+    verdict(name, { protocol: 'http', request: { method, path } });
+  assert.deepEqual([verdict('a.test'), verdict('b.test')], [true, true]);
+  const spoken = (name: string): boolean[] =>
+    (['tcp', 'tls', 'http'] as const).map((protocol) => verdict(name, { protocol }));
+  assert.deepEqual([spoken('a.test'), spoken('b.test')], [[false, false, true], [false, true, false]]);
+  assert.deepEqual([asks('a.test', 'GET', '/v1/x'), asks('a.test', 'GET', '/health')], [true, true]);
+  for (const [method, path] of [['GET', '/v1'], ['POST', '/v1/x'], ['DELETE', '/v1/x']] as const) {
+    assert.equal(asks('a.test', method, path), false, `${method} ${path}`);
+  }
+});
+
+test('a path has one spelling, or none', () => {
+  const table: Readonly<Record<string, string | undefined>> = {
+    '/a?b=/../c': '/a', '/%61%7e': '/a~', '/%c3%a9': '/%C3%A9', '/a%20b': '/a%20b', '/': '/', '/a.b/..c': '/a.b/..c',
+    '': undefined, 'a': undefined, '*': undefined, '/a/./b': undefined, '/..': undefined, '/a//b': undefined,
+    '/%2E': undefined, '/a%2fb': undefined, '/a\\b': undefined, '/a%5Cb': undefined, '/a;b': undefined,
+    '/a%zz': undefined, '/a%00': undefined, '/é': undefined, '/a b': undefined, '/a#b': undefined, '/%252e': undefined,
+  };
+  for (const [target, path] of Object.entries(table)) assert.equal(plainPath(target), path, target);
 });
 
 test('--allow and explain', () => {

@@ -43,6 +43,7 @@ const somewhere: NetworkPolicy = {
     { action: 'deny', cidr: '192.0.2.0/24' },
     { action: 'allow', cidr: '10.0.0.0/8', private: true },
   ],
+  tls: { noName: 'deny', ech: 'allow' },
   limits: { connections: 10, connectionsPerSecond: 5, bytes: 1000 },
 };
 
