@@ -12,7 +12,8 @@ import type { AcceleratorMode, AcceleratorVerdict } from './clone/accelerator.ts
 import { openJail } from './clone/jail.ts';
 import type { Jail } from './clone/jail.ts';
 import type { QemuFacts } from './clone/probe.ts';
-import type { Template, Templates } from './clone/template.ts';
+import type { StockedTemplate } from './clone/stock.ts';
+import type { BuildWatch, Template, Templates } from './clone/template.ts';
 import type { QemuOptions } from './clone/vmm/qemu.ts';
 import type { Vmm } from './clone/vmm/contract.ts';
 import type { Disk } from './core/disk.ts';
@@ -236,6 +237,41 @@ export class App {
     return { ...assessment, attachments, complexity, notes };
   }
 
+  /** Makes the template of an image's smallest machine, unless there is one. Rejects as `run` does. */
+  async warm(reference: string, mode: AcceleratorMode, watch: BuildWatch): Promise<{ readonly key: string }> {
+    const [repository, engine, { ramClasses }] = await Promise.all([
+      this.repository(), this.engine(mode), import('./profile/generate.ts'),
+    ]);
+    const image = await repository.images.get(reference);
+    return await engine.templates.get(image, ramClasses[0] ?? 0, watch);
+  }
+
+  /** Templates on disk; `stale`: nothing on this machine can ask for it any more. Rejects with E_SETUP_MISSING. */
+  async stock(): Promise<readonly (StockedTemplate & { readonly stale: boolean })[]> {
+    const [{ templateKey, workloadId }, { listStock }, { ramClasses }] = await Promise.all([
+      loadEngine(), import('./clone/stock.ts'), import('./profile/generate.ts'),
+    ]);
+    const [{ kernel, initramfs }, { version }, admin] = await Promise.all([
+      this.repository(), this.qemu(), this.images(),
+    ]);
+    const { images } = await admin.catalogue.list();
+    const current = new Set(images.filter(({ tags }) => tags.length > 0).flatMap(({ manifest }) => {
+      const { name, runtime, fileSystem } = manifest;
+      return (['kvm', 'tcg'] as const).flatMap((isolation) => ramClasses.map((ramBytes) => {
+        const maker = { kernel, initramfs, workloadId, vmm: { version, isolation } };
+        return templateKey(maker, { name, runtime, digest: fileSystem.digest }, ramBytes);
+      }));
+    }));
+    const stock = await listStock(join(this.home, 'templates'));
+    return stock.map((template) => ({ ...template, stale: !current.has(template.key) }));
+  }
+
+  /** Resolves to those that are gone: what is being built stays. */
+  async discardTemplates(going: readonly StockedTemplate[]): Promise<readonly StockedTemplate[]> {
+    const { discard } = await import('./clone/stock.ts');
+    return await discard(join(this.home, 'templates'), going);
+  }
+
   async #owner(): Promise<OwnerIdentity> {
     const { processes, pid } = this.#options;
     const startTicks = (await processes.startTicks(pid)) ?? 0n;
@@ -294,8 +330,9 @@ async function loadEngine() {
     import('./clone/accelerator.ts'), import('./clone/template.ts'), import('./clone/trial.ts'),
     import('./clone/vmm/qemu.ts'), import('./profile/generate.ts'),
   ]);
-  const [{ chooseAccelerator }, { openTemplates }, { trialBoot }, { bootOnce, createQemu }, { workloadId }] = modules;
-  return { chooseAccelerator, openTemplates, trialBoot, bootOnce, createQemu, workloadId };
+  const [{ chooseAccelerator }, templates, { trialBoot }, { bootOnce, createQemu }, { workloadId }] = modules;
+  const { openTemplates, templateKey } = templates;
+  return { chooseAccelerator, openTemplates, templateKey, trialBoot, bootOnce, createQemu, workloadId };
 }
 
 /** As in `127.0.0.1:5353,192.0.2.53`; undefined for the host's own. */

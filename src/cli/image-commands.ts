@@ -1,4 +1,5 @@
 /** `mayfly image …`: commands, options, help and examples of the repository. What they do is in image.ts. */
+import { Option } from 'commander';
 import type { Command } from 'commander';
 import type { Io } from './io.ts';
 
@@ -62,12 +63,23 @@ Examples:
     .action(async (image: string, options) => exit(await (await load()).remove(io, image, options)));
   group
     .command('gc')
-    .description('free the space of what no tag, template or set-up needs')
+    .description('free the space of stale templates and of what no tag, template or set-up needs')
     .option('--dry-run', 'only say what would go')
     .option('--all', 'also what is younger than an hour; only while nothing is being imported or run')
     .option('--json', 'as JSON')
     .addHelpText('after', examples('mayfly image gc --dry-run', 'mayfly image gc --all'))
     .action(async (options) => exit(await (await load()).collect(io, options)));
+  group
+    .command('warm')
+    .description('build the templates of images ahead, so that their first events need not wait; with low priority')
+    .argument('[image]')
+    .option('--all', 'of all images')
+    .addOption(new Option('--accel <mode>', 'auto, kvm or tcg').default('auto'))
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image warm node', 'mayfly image warm --all &'))
+    .action(async (image: string | undefined, options) => {
+      exit(await (await import('./warm.ts')).warm(io, image, options));
+    });
   group
     .command('export')
     .description('write an image, with its signatures, as an OCI image layout')

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { exitCodes, MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import type { StockedTemplate } from '../clone/stock.ts';
 import type { CatalogueImage } from '../image/catalogue.ts';
 import type { Envelope, Trust } from '../image/envelope.ts';
 import type { TransferWatch } from '../image/layout.ts';
@@ -118,10 +119,28 @@ export interface CollectOptions extends Output {
 
 export async function collect(io: Io, { json, dryRun = false, all = false }: CollectOptions): Promise<number> {
   const graceMillis = all ? 0 : limits.imageGraceMillis;
+  // First: a template keeps the image that it was made from.
+  const templates = await collectTemplates(io, dryRun);
   const gone = await (await admin(io)).collect({ dryRun, graceMillis });
-  const what = `${gone.manifests.length} images and ${gone.blobs.length} files, ${formatBytes(gone.bytes)}`;
-  return done(io, { json: json === true }, { dryRun, ...gone }, `${dryRun ? 'would remove' : 'removed'} ${what}`);
+  const bytes = gone.bytes + templates.reduce((sum, template) => sum + template.bytes, 0);
+  const counts = [[templates.length, 'templates'], [gone.manifests.length, 'images'], [gone.blobs.length, 'files']];
+  const what = `${counts.map(([count, name]) => `${count} ${name}`).join(', ')}, ${formatBytes(bytes)}`;
+  const found = { dryRun, ...gone, bytes, templates: templates.map(({ key }) => key) };
+  return done(io, { json: json === true }, found, `${dryRun ? 'would remove' : 'removed'} ${what}`);
 }
+
+/** Those that nothing can ask for any more. Without QEMU nobody can say which those are, and none goes. */
+async function collectTemplates(io: Io, dryRun: boolean): Promise<readonly StockedTemplate[]> {
+  const app = await io.openApp();
+  const stock = await app.stock().catch((thrown: unknown) => {
+    if (thrown instanceof MayflyError && NO_STOCK.has(thrown.code)) return [];
+    throw thrown;
+  });
+  const stale = stock.filter((template) => template.stale);
+  return dryRun ? stale : await app.discardTemplates(stale);
+}
+
+const NO_STOCK: ReadonlySet<string> = new Set(['E_QEMU_MISSING', 'E_SETUP_MISSING']);
 
 export async function exportImage(io: Io, reference: string, folder: string, options: Output): Promise<number> {
   const path = resolve(folder);

@@ -154,7 +154,7 @@ function serverOf({ port, raw }: RunOptions): ServerPort | undefined {
   return { port: chosen, raw: raw === true };
 }
 
-function acceleratorOf(text: string): AcceleratorMode {
+export function acceleratorOf(text: string): AcceleratorMode {
   if (text === 'auto' || text === 'kvm' || text === 'tcg') return text;
   throw new MayflyError('E_USAGE', `--accel ${text}: must be auto, kvm or tcg`);
 }

@@ -21,6 +21,7 @@ import { prepareTemplate } from '../bridge/session.ts';
 import { isoTime } from '../core/time.ts';
 import type { Clock } from '../core/time.ts';
 import type { TemplateState, Vmm } from './vmm/contract.ts';
+import { discard, listStock, markUsed, overBudget } from './stock.ts';
 import { machineVersion } from './vmm/machine.ts';
 
 /** A file of the image repository: absolute path and `sha256:` digest. */
@@ -59,6 +60,8 @@ export interface TemplateOptions {
   /** Tells this process from others that build the same template at the same time. */
   readonly builder: string;
   readonly alive: (builder: string) => Promise<boolean>;
+  /** Disk space of all templates together, bytes; when a new one does not fit, the least recently used ones go. */
+  readonly bytesMax?: number;
 }
 
 export interface Templates {
@@ -92,20 +95,40 @@ export function openTemplates(options: TemplateOptions): Templates {
   return {
     get(image, ramBytes, watch = {}) {
       const key = templateKey(options, image, ramBytes);
-      const existing = known.get(key);
-      if (existing !== undefined) return existing;
-      const wanted = loadTemplate(options, join(root, key), image, ramBytes).then(
-        (template) => template ?? buildOnce(options, root, key, image, ramBytes, watch),
-      );
+      const before = known.get(key);
+      const wanted = (async (): Promise<Template> => {
+        const remembered = await before;
+        // Another process may have taken it away, for the budget's sake.
+        const isHere = remembered !== undefined && (await found(remembered.state.ram)) !== undefined;
+        const there = isHere ? remembered : await loadTemplate(options, join(root, key), image, ramBytes);
+        const template = there ?? (await buildOnce(options, root, key, image, ramBytes, watch));
+        await markUsed(join(root, key), wallMillis(options));
+        return template;
+      })();
       known.set(key, wanted);
-      wanted.catch(() => known.delete(key));
+      wanted.catch(() => {
+        if (known.get(key) === wanted) known.delete(key);
+      });
       return wanted;
     },
   };
 }
 
+function wallMillis({ clock }: TemplateOptions): number {
+  return Number(clock.wallNanos() / 1_000_000n);
+}
+
+/** What a template is made with, beside its image. */
+export interface TemplateMaker extends Pick<TemplateOptions, 'kernel' | 'initramfs' | 'workloadId'> {
+  readonly vmm: Pick<Vmm, 'version' | 'isolation'>;
+}
+
 /** Everything that a saved state depends on; a change in any of it makes another template. */
-function templateKey(options: TemplateOptions, image: TemplateImage, ramBytes: number): string {
+export function templateKey(
+  options: TemplateMaker,
+  image: Omit<TemplateImage, 'path'>,
+  ramBytes: number,
+): string {
   const { kernel, initramfs, vmm } = options;
   const inputs = canonicalJson({
     machineVersion, ramBytes,
@@ -243,6 +266,10 @@ async function buildTemplate(
     throw thrown;
   }
   const built = await loadTemplate(options, folder, image, ramBytes);
+  const budget = { bytesMax: options.bytesMax ?? limits.templatesBytesMax, now: wallMillis(options), keep: key };
+  for (const gone of await discard(root, overBudget(await listStock(root), budget))) {
+    onBuild(`removed the ${gone.image} template that was used longest ago`);
+  }
   if (built === undefined) throw new MayflyError('E_TEMPLATE_BUILD', `the template ${key} did not survive its sealing`);
   return built;
 }

@@ -267,6 +267,10 @@ export const limits = Object.freeze({
   qmpLineBytesMax: 1 * MiB,
   /** Device state of a template, bytes. Measured: 60-350 KB. */
   deviceStateBytesMax: 16 * MiB,
+  /** Disk space of all templates, bytes: 100 of them (docs/decisions/0011). */
+  templatesBytesMax: 16 * GiB,
+  /** A template that was asked for so recently is not removed, ms: a clone of it may be under way. */
+  templateRestMillis: 60_000,
   /** Free space required beside a template before it is built, bytes. */
   diskFloorBytes: 512 * MiB,
   /** Open files of one VMM process. */

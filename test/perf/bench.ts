@@ -2,7 +2,7 @@
  * `npm run bench`: cold boot against clone, and where the time of an event goes. Prints tables; asserts nothing, because
  * on a shared machine a limit on time measures the neighbours. Quote ratios of one run, and medians with their n.
  *
- *   npm run bench -- [--n 50] [--cold 5]
+ *   npm run bench -- [--n 50] [--cold 5] [--only clones|images]
  */
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -15,11 +15,16 @@ import type { TimelineStage } from '../../src/evidence/record.ts';
 import { bootOnce } from '../../src/clone/vmm/qemu.ts';
 import { granted, inClone, newIdentity } from '../vm/guest.ts';
 import { clock, inFolder, mebibyte, ramBytes, workloadId } from '../vm/rig.ts';
+import { benchImages } from './images.ts';
 import { figures, printTable, row, timeHead } from './table.ts';
 import { handler, openWorld } from './world.ts';
 import type { World } from './world.ts';
 
-const { values } = parseArgs({ options: { n: { type: 'string', default: '50' }, cold: { type: 'string', default: '5' } } });
+const { values } = parseArgs({
+  options: {
+    n: { type: 'string', default: '50' }, cold: { type: 'string', default: '5' }, only: { type: 'string', default: '' },
+  },
+});
 const n = Number(values.n);
 const cold = Number(values.cold);
 
@@ -41,7 +46,20 @@ const subjects: readonly Subject[] = [
 
 const { version, isolation } = world.vmm;
 process.stdout.write(`${version}, ${isolation}, ${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}\n`);
-for (const subject of subjects) await benchmark(world, subject);
+if (values.only !== 'images') for (const subject of subjects) await benchmark(world, subject);
+if (values.only !== 'clones') {
+  const [node, python] = subjects.map(({ workload }) => workload);
+  const handlers = new Map([['node', node], ['python3', python]].flatMap(([name, workload]) => {
+    return typeof name === 'string' && typeof workload === 'object' ? [[name, workload] as const] : [];
+  }));
+  await benchImages({
+    world, n: Math.min(n, 10), prepared, handlers,
+    during: async (image, workload, ask) => await inClone(world.rig, await world.rig.template(image), async (machine) => {
+      await execute(new Session({ transport: machine.bridge, clock }), workload, Buffer.from('{"text":"a"}'));
+      await ask(machine);
+    }),
+  });
+}
 await world.pool.close();
 
 async function benchmark({ rig, vmm, pool, run }: World, subject: Subject): Promise<void> {

@@ -60,6 +60,29 @@ test('what was exported serves an event in another home, once its key is trusted
   assert.deepEqual([code, out], [0, 'here\n'], err);
 });
 
+test('its template is built ahead; when nothing can ask for it any more, gc removes it', async () => {
+  const templates = async (): Promise<string[]> => {
+    const names = await readdir(join(other, 'templates'));
+    return names.filter((name) => !name.endsWith('.lock'));
+  };
+  const before = await templates();
+  const warmed = await mayfly(other, 'image', 'warm', 'shell:moved', '--json');
+  const { warm, bytes, bytesMax } = JSON.parse(warmed.out || JSON.stringify(warmed.err)) as Record<string, unknown>;
+  assert.deepEqual((warm as { image: string }[]).map(({ image }) => image), ['shell:moved']);
+  assert.ok(Number(bytes) > 50e6 && Number(bytes) < 400e6 && Number(bytesMax) > 1e10, `${bytes} of ${bytesMax}`);
+  assert.deepEqual(await templates(), before, 'the run before has built the same one');
+  await mayfly(other, 'image', 'tag', 'shell:moved', 'shell:kept');
+  await mayfly(other, 'image', 'untag', 'shell:moved');
+  assert.match((await mayfly(other, 'image', 'gc')).out, /removed 0 templates/);
+  await mayfly(other, 'image', 'untag', 'shell:kept');
+  assert.match((await mayfly(other, 'image', 'gc', '--dry-run')).out, /would remove 1 templates/);
+  assert.match((await mayfly(other, 'image', 'gc')).out, /removed 1 templates, 0 images/);
+  assert.deepEqual(await templates(), []);
+  const [digest] = await readdir(join(other, 'images', 'manifests'));
+  const tagged = await mayfly(other, 'image', 'tag', `sha256:${digest?.replace('.json', '')}`, 'shell:moved');
+  assert.equal(tagged.code, 0, tagged.err);
+});
+
 test('an image without a trusted key serves only when that is allowed', async () => {
   const trusted = join(other, 'keys', 'trusted');
   const own = (await mayfly(other, 'image', 'trust', '--own')).out;
@@ -69,7 +92,8 @@ test('an image without a trusted key serves only when that is allowed', async ()
   const refused = await echo(other, 'shell:moved');
   assert.deepEqual([refused.code, refused.out], [3, '']);
   assert.match(refused.err, /E_IMAGE_UNSIGNED/);
-  assert.deepEqual((await echo(other, 'shell:moved', '--allow-unsigned')).out, 'here\n');
+  const allowed = await echo(other, 'shell:moved', '--allow-unsigned');
+  assert.deepEqual(allowed.out, 'here\n', allowed.err);
 });
 
 test('one changed byte in the store, or a tag of another name, and nothing is started', async () => {

@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
-  existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync,
+  existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -119,6 +119,44 @@ test('whatever a saved state depends on makes another template; where its files 
   assert.equal(builds, keys.size);
   const moved = await open({ kernel: { path: '/elsewhere', digest: 'sha256:kernel' } }).get(image, RAM);
   assert.deepEqual([keys.has(moved.key), moved.state.kernel, builds], [true, '/elsewhere', keys.size]);
+});
+
+// ---- a budget -------------------------------------------------------------------------------------------------------
+
+const named = (name: string): TemplateImage => ({ ...image, name, digest: `sha256:${name}` });
+
+/** As if it had been asked for so long ago. */
+function age(key: string, millis: number): void {
+  const then = (Number(clock.wallNanos() / 1_000_000n) - millis) / 1000;
+  utimesSync(join(root, key, 'used'), then, then);
+}
+
+test('over the budget, what was used longest ago goes, never the new one, nor what is in use', async () => {
+  const templates = open({ bytesMax: 2 * 8192 });
+  const keys: string[] = [];
+  for (const [index, name] of ['a', 'b', 'c'].entries()) {
+    const { key } = await templates.get(named(name), RAM);
+    age(key, 3_600_000 - index * 60_000);
+    keys.push(key);
+  }
+  assert.deepEqual(folders(), keys.slice(1), 'the first one went for the third');
+  // Asked for again, in memory and on disk: it is in use, and the other one goes.
+  await templates.get(named('b'), RAM);
+  const steps: string[] = [];
+  const another = open({ bytesMax: 2 * 8192 });
+  const { key: newest } = await another.get(named('d'), RAM, { onBuild: (step) => steps.push(step) });
+  assert.deepEqual(folders(), [keys[1], newest].toSorted());
+  assert.match(steps.join(), /removed the c template that was used longest ago/);
+  await open({ bytesMax: 1 }).get(named('e'), RAM);
+  assert.equal(folders().length, 3, 'all of them were used within the last minute');
+});
+
+test('a template that another process took away is built again, not called tampered with', async () => {
+  const templates = open();
+  const { key } = await templates.get(image, RAM);
+  rmSync(join(root, key), { recursive: true });
+  await (await templates.get(image, RAM)).check();
+  assert.equal(builds, 2);
 });
 
 // ---- files that are not those that were sealed ----------------------------------------------------------------------
