@@ -2,6 +2,7 @@
  * The judgements of `mayfly doctor`: from what was found on the machine to ok, warn or fail, each with its remedy.
  * Pure, so that a machine of any kind can be described in a test.
  */
+import type { QemuFacts } from '../clone/probe.ts';
 
 export type Level = 'ok' | 'warn' | 'fail';
 
@@ -17,7 +18,7 @@ export interface Check {
 export interface MachineFacts {
   readonly node: string;
   /** Undefined: not found. `problem` says why it cannot be used. */
-  readonly qemu: { readonly version: string; readonly readOnlyRam: boolean } | undefined;
+  readonly qemu: Omit<QemuFacts, 'binary'> | undefined;
   readonly qemuProblem: string;
   readonly accelerator: { readonly isolation: 'kvm' | 'tcg'; readonly why: string } | undefined;
   readonly images: readonly string[];
@@ -49,6 +50,11 @@ export interface MachineFacts {
 
 const SETUP = 'Run `npm run setup`.';
 
+/** For hosts of code that nobody trusts: what is only a warning elsewhere is a reason to refuse there. */
+export function judgeStrictly(facts: MachineFacts): Check[] {
+  return judge(facts).map((check) => (check.level === 'warn' ? { ...check, level: 'fail' } : check));
+}
+
 export function judge(facts: MachineFacts): Check[] {
   const check = (name: string, level: Level, found: string, remedy = ''): Check => ({ name, level, found, remedy });
   const major = Number(facts.node.split('.')[0]);
@@ -57,9 +63,7 @@ export function judge(facts: MachineFacts): Check[] {
   const ended = facts.endedRuns.length > 0 ? `ended and sealed: ${facts.endedRuns.join(', ')}` : 'none';
   return [
     major >= 24 ? check('node', 'ok', facts.node) : check('node', 'fail', facts.node, 'Use Node 24 or newer.'),
-    facts.qemu === undefined
-      ? check('qemu', 'fail', facts.qemuProblem, `${SETUP} It installs qemu-system-x86.`)
-      : check('qemu', 'ok', facts.qemu.version),
+    qemu(facts),
     facts.qemu?.readOnlyRam === false
       ? check(
           'template protection', 'warn',
@@ -106,6 +110,29 @@ export function judge(facts: MachineFacts): Check[] {
           'Look at the folders named; the next run tries again.')
       : check('abandoned runs', 'ok', ended),
   ];
+}
+
+/** Names of CPU weaknesses that are open, as in `Vulnerable: no microcode` and `Mitigation: …; SMT vulnerable`. */
+export function weaknesses(said: ReadonlyMap<string, string>): readonly string[] {
+  return [...said].flatMap(([name, text]) => (/vulnerable/i.test(text) ? [name] : []));
+}
+
+function qemu({ qemu: found, qemuProblem }: MachineFacts): Check {
+  const name = 'qemu';
+  if (found === undefined) {
+    return { name, level: 'fail', found: qemuProblem, remedy: `${SETUP} It installs qemu-system-x86.` };
+  }
+  const [flaw] = found.flaws;
+  if (flaw === undefined) return { name, level: 'ok', found: found.version, remedy: '' };
+  const said = `${found.version} has ${flaw.id}: ${flaw.what}`;
+  const remedy = `Install QEMU ${flaw.fixed.join(', ')} or a later one of these series.`;
+  if (found.package === '') return { name, level: 'fail', found: said, remedy };
+  return {
+    name,
+    level: 'warn',
+    found: `${said}, unless its package (${found.package}) has it mended`,
+    remedy: `Look for ${flaw.id} in the changelog of the package. ${remedy}`,
+  };
 }
 
 /** Whoever can write there decides what every VM boots from, and can rewrite the evidence. */

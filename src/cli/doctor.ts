@@ -7,7 +7,7 @@ import type { App } from '../app.ts';
 import { asMayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { Image } from '../image/repository.ts';
-import { judge } from './checks.ts';
+import { judge, judgeStrictly, weaknesses } from './checks.ts';
 import type { Check, MachineFacts } from './checks.ts';
 import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
@@ -15,17 +15,19 @@ import type { Io } from './io.ts';
 export interface DoctorOptions {
   readonly json?: boolean;
   readonly rebuild?: boolean;
+  readonly strict?: boolean;
 }
 
-/** Exit code 3 when a check fails. */
-export async function doctor(io: Io, { json, rebuild }: DoctorOptions): Promise<number> {
+/** Exit code 3 when a check fails; with `strict` also when one warns. */
+export async function doctor(io: Io, { json, rebuild, strict }: DoctorOptions): Promise<number> {
   const app = await io.openApp();
   if (rebuild === true) {
     await rm(join(app.home, 'templates'), { recursive: true, force: true });
     await rm(join(app.home, 'accelerator.json'), { force: true });
     io.err('mayfly: templates and the accelerator verdict were dropped; the next run makes new ones\n');
   }
-  const checks = judge(await lookAround(app));
+  const facts = await lookAround(app);
+  const checks = strict === true ? judgeStrictly(facts) : judge(facts);
   if (json === true) printJson(io, { checks });
   else io.out(format(io, checks));
   return checks.some(({ level }) => level === 'fail') ? 3 : 0;
@@ -62,7 +64,7 @@ async function lookAround(app: App): Promise<MachineFacts> {
     ksm: (await text('/sys/kernel/mm/ksm/run')).trim() === '1',
     swapBytes: Number(swap) * 1024,
     smt: (await text('/sys/devices/system/cpu/smt/active')).trim() === '1',
-    vulnerable: await vulnerabilities(),
+    vulnerable: weaknesses(await vulnerabilities()),
     freeBytes: await freeBytes(app.home),
     freeBytesNeeded: limits.diskFloorBytes + limits.memoryBytesDefault + limits.guestOverheadBytes,
     home: app.home,
@@ -113,11 +115,11 @@ async function cgroupSituation(): Promise<string> {
   return `${v1 ? 'v1 and v2 (hybrid)' : 'v2'}; v2 has ${controllers}`;
 }
 
-async function vulnerabilities(): Promise<string[]> {
+/** CPU weakness to what the kernel says about it. */
+async function vulnerabilities(): Promise<ReadonlyMap<string, string>> {
   const folder = '/sys/devices/system/cpu/vulnerabilities';
   const names = await readdir(folder).catch(() => []);
-  const texts = await Promise.all(names.map((name) => text(join(folder, name))));
-  return names.filter((_, index) => texts[index]?.startsWith('Vulnerable') === true);
+  return new Map(await Promise.all(names.map(async (name) => [name, await text(join(folder, name))] as const)));
 }
 
 async function freeBytes(home: string): Promise<number> {

@@ -193,6 +193,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .command('doctor')
     .description('check this machine, with a remedy for everything that is wrong')
     .option('--rebuild', 'drop templates and the accelerator verdict first')
+    .option('--strict', 'refuse what is only a warning otherwise: for hosts of code that nobody trusts')
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  mayfly doctor --json | jq \'.checks[] | select(.level != "ok")\'\n')
     .action(async (options) => exit(await (await import('./doctor.ts')).doctor(io, options)));

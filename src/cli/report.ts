@@ -8,6 +8,7 @@ import type { Engine } from '../app.ts';
 import type { Outcome } from '../stages.ts';
 import type { FailedVerdict } from '../validate/verdict.ts';
 import type { Paint } from './io.ts';
+import { clean } from './log.ts';
 import { formatBytes, formatMillis } from './units.ts';
 
 export type Problem = Pick<MayflyError, 'code' | 'message' | 'remedy' | 'blame'> & {
@@ -16,9 +17,13 @@ export type Problem = Pick<MayflyError, 'code' | 'message' | 'remedy' | 'blame'>
 
 /** The code with its title, what happened, its detail, and what to do. */
 export function formatProblem(problem: Problem, paint: Paint): string {
-  const { code, message, remedy, detail } = problem;
+  const { code } = problem;
+  // They repeat what they are about: an argument, a file's name, something that a guest said.
+  const message = clean(problem.message);
+  const detail = clean(problem.detail ?? '');
+  const remedy = clean(problem.remedy);
   const lines = [`${paint.red(paint.bold('error'))} ${paint.bold(code)}: ${errorTable[code].title}`, `  ${message}`];
-  if (detail !== undefined && detail !== '') {
+  if (detail !== '') {
     lines.push('', ...detail.split('\n').map((line) => `  ${paint.dim(line)}`), '');
   }
   lines.push(`  ${paint.cyan('remedy')} ${remedy}`);

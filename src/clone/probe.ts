@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
+import { knownFlaws } from './known-bad.ts';
+import type { KnownFlaw } from './known-bad.ts';
 
 export interface QemuFacts {
   /** Absolute path. */
@@ -17,7 +19,14 @@ export interface QemuFacts {
   readonly version: string;
   /** See MachineOptions.readOnlyRam. */
   readonly readOnlyRam: boolean;
+  /** As in `Debian 1:7.2+dfsg-7+deb12u18`; empty for QEMU as its project released it. */
+  readonly package: string;
+  /** What hostile guests are known to break out of it through. */
+  readonly flaws: readonly KnownFlaw[];
 }
+
+/** What is worth keeping: the list of flaws comes with Mayfly and may be a newer one next time. */
+type ProbedFacts = Omit<QemuFacts, 'flaws'>;
 
 const BINARY = 'qemu-system-x86_64';
 const FOLDERS = ['/usr/local/bin', '/usr/bin', '/bin'];
@@ -30,38 +39,41 @@ export async function probeQemu(home: string, folders: readonly string[] = FOLDE
   const identity = `${binary} ${size} ${mtimeMs}`;
   const cache = join(home, 'qemu.json');
   const cached = await readCache(cache, identity);
-  if (cached !== undefined) return cached;
-  const facts: QemuFacts = {
+  if (cached !== undefined) return { ...cached, flaws: knownFlaws(cached.version) };
+  const facts: ProbedFacts = {
     binary,
-    version: await askVersion(binary),
+    ...(await askVersion(binary)),
     readOnlyRam: (await ask(binary, ['-object', 'memory-backend-file,help'])).includes('rom='),
   };
   // Without a home to keep it in, or space, the next start asks again: no reason to fail.
   await writeCache(cache, { identity, ...facts }).catch(() => {});
-  return facts;
+  return { ...facts, flaws: knownFlaws(facts.version) };
 }
 
-async function writeCache(path: string, facts: QemuFacts & { identity: string }): Promise<void> {
+async function writeCache(path: string, facts: ProbedFacts & { identity: string }): Promise<void> {
   const temporary = `${path}.${process.pid}`;
   await writeFile(temporary, `${JSON.stringify(facts, null, 2)}\n`, { mode: 0o600 });
   await rename(temporary, path);
 }
 
-async function readCache(path: string, identity: string): Promise<QemuFacts | undefined> {
+async function readCache(path: string, identity: string): Promise<ProbedFacts | undefined> {
   try {
-    const found = JSON.parse(await readFile(path, 'utf8')) as QemuFacts & { identity: string };
+    const found = JSON.parse(await readFile(path, 'utf8')) as ProbedFacts & { identity: string };
     if (found.identity !== identity) return undefined;
-    return { binary: found.binary, version: found.version, readOnlyRam: found.readOnlyRam === true };
+    // Written by an earlier Mayfly, which did not ask for it.
+    if (typeof found.package !== 'string') return undefined;
+    const { binary, version, package: packaged } = found;
+    return { binary, version, readOnlyRam: found.readOnlyRam === true, package: packaged };
   } catch {
     return undefined;
   }
 }
 
-async function askVersion(binary: string): Promise<string> {
+async function askVersion(binary: string): Promise<Pick<QemuFacts, 'version' | 'package'>> {
   const said = await ask(binary, ['--version']);
-  const version = /version (\d+\.\d+\.\d+)/.exec(said)?.[1];
+  const [, version, packaged = ''] = /version (\d+\.\d+\.\d+)(?: \(([^)\n]+)\))?/.exec(said) ?? [];
   if (version === undefined) throw new MayflyError('E_QEMU_MISSING', `${binary} does not tell its version`);
-  return `QEMU ${version}`;
+  return { version: `QEMU ${version}`, package: packaged };
 }
 
 async function ask(binary: string, args: readonly string[]): Promise<string> {

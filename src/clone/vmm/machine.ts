@@ -11,7 +11,7 @@
  */
 import { limits } from '../../core/limits.ts';
 
-/** Descriptors that the process inherits; nothing else is open in it. */
+/** Descriptors that the process inherits; nothing else is open in it. A clone has no kernel and no initramfs. */
 export const descriptors = Object.freeze({
   qmp: 3, bridge: 4, kernel: 5, initramfs: 6, baseImage: 7, ram: 8, state: 9,
 });

@@ -191,8 +191,9 @@ function start(options: QemuOptions, { spec, ram, role, saveFolder, slot }: Laun
         'pipe',
         'pipe',
         'pipe',
-        inherit(spec.kernel, constants.O_RDONLY),
-        inherit(spec.initramfs, constants.O_RDONLY),
+        // A clone does not boot: what it would boot from stays outside. Node leaves an ignored descriptor closed.
+        role === 'template' ? inherit(spec.kernel, constants.O_RDONLY) : 'ignore',
+        role === 'template' ? inherit(spec.initramfs, constants.O_RDONLY) : 'ignore',
         inherit(spec.baseImage, constants.O_RDONLY),
         inherit(ram, constants.O_RDONLY),
         saveFolder === undefined ? 'pipe' : inherit(saveFolder, constants.O_RDONLY | constants.O_DIRECTORY),

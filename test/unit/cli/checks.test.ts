@@ -8,7 +8,7 @@ const GIBIBYTE = 1024 ** 3;
 
 const good: MachineFacts = {
   node: '24.1.0',
-  qemu: { version: 'QEMU 8.2.0', readOnlyRam: true },
+  qemu: { version: 'QEMU 9.2.1', readOnlyRam: true, package: '', flaws: [] },
   qemuProblem: '',
   accelerator: { isolation: 'kvm', why: 'a guest booted under KVM in 300 ms' },
   images: ['node', 'python', 'shell'],
@@ -42,7 +42,7 @@ test('a good machine has nothing to say', () => {
 type Case = readonly [what: string, facts: Partial<MachineFacts>, check: string, level: string, found: RegExp];
 const cases: readonly Case[] = [
   ['an old Node', { node: '22.9.0' }, 'node', 'fail', /22\.9/],
-  ['an old QEMU', { qemu: { version: 'QEMU 7.2.22', readOnlyRam: false } },
+  ['an old QEMU', { qemu: { version: 'QEMU 7.2.22', readOnlyRam: false, package: '', flaws: [] } },
     'template protection', 'warn', /not prevented/],
   ['no image', { repositoryProblem: 'E_SETUP_MISSING: There is no kernel', accelerator: undefined },
     'images', 'fail', /kernel/],

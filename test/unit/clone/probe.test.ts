@@ -50,7 +50,7 @@ function missing(thrown: unknown): boolean {
 
 test('version and features are what the binary says, and it is asked once', async () => {
   const binary = install();
-  const facts = { binary, version: 'QEMU 7.2.22', readOnlyRam: false };
+  const facts = { binary, version: 'QEMU 7.2.22', readOnlyRam: false, package: 'Debian 1:7.2', flaws: [] };
   assert.deepEqual(await probeQemu(home, folders), facts);
   assert.deepEqual(await probeQemu(home, folders), facts);
   assert.equal(asked(), 2);
@@ -67,7 +67,9 @@ test('the first folder wins, and what cannot be executed does not count', async 
   assert.equal((await probeQemu(home, folders)).binary, second);
   rmSync(join(folders[0] ?? '', 'qemu-system-x86_64'));
   const first = install({ folder: folders[0] ?? '', version: '10.0.1' });
-  assert.deepEqual(await probeQemu(home, folders), { binary: first, version: 'QEMU 10.0.1', readOnlyRam: false });
+  assert.deepEqual(await probeQemu(home, folders), {
+    binary: first, version: 'QEMU 10.0.1', readOnlyRam: false, package: 'Debian 1:7.2', flaws: [],
+  });
 });
 
 test('another file of that name is asked again, also one of the same size', async () => {
