@@ -34,7 +34,7 @@ import type { NetworkPolicy } from './profile/network.ts';
 import type { PolicyInput } from './policy.ts';
 import type { ImageChoice } from './profile/choose.ts';
 import type { Profile } from './profile/profile.ts';
-import type { RequestedLimits } from './profile/request.ts';
+import type { RequestedLimits, RequestedPaths } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
 import type { Reclaimed } from './release/reclaim.ts';
 import type { Outcome, RunObserver } from './stages.ts';
@@ -82,6 +82,7 @@ export interface RunOrder {
   /** UTF-8 JSON. */
   readonly event: Buffer;
   readonly limits: RequestedLimits;
+  readonly paths?: RequestedPaths;
   /** Absent: nothing can be reached. */
   readonly network?: NetworkPolicy;
   readonly accelerator: AcceleratorMode;
@@ -187,10 +188,11 @@ export class App {
       vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
     });
     const request = {
-      image: { name: image.name, digest: image.digest, reasons },
+      image: { name: image.name, digest: image.digest, policy: image.manifest.policy, reasons },
       workload: order.workload,
       event: order.event,
       limits: order.limits,
+      ...(order.paths === undefined ? {} : { paths: order.paths }),
       ...(order.network === undefined ? {} : { network: order.network }),
       minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
       ...(order.policy === undefined ? {} : { policy: order.policy }),
@@ -279,7 +281,7 @@ export class App {
   }
 
   async #openEngine(mode: AcceleratorMode): Promise<Engine> {
-    const { chooseAccelerator, createQemu, openTemplates, workloadId } = await loadEngine();
+    const { chooseAccelerator, createQemu, openTemplates, policyCompiler, workloadId } = await loadEngine();
     const { clock, processes } = this.#options;
     const [qemu, repository, builder] = await Promise.all([this.qemu(), this.repository(), this.#builder()]);
     const common = { ...qemu, jail: this.jail, clock };
@@ -289,9 +291,10 @@ export class App {
       trialBoot: () => this.#trialBoot({ ...common, accelerator: 'kvm' }, repository),
     });
     const vmm = createQemu({ ...common, accelerator: accelerator.isolation });
+    const compile = policyCompiler({ home: this.home, builder });
     const { kernel, initramfs } = repository;
     const templates = openTemplates({
-      home: this.home, kernel, initramfs, vmm, clock, workloadId,
+      home: this.home, kernel, initramfs, vmm, clock, workloadId, compile,
       builder, alive: (other) => this.#isAlive(other),
     });
     return { vmm, qemu, accelerator, templates };
@@ -302,12 +305,14 @@ export class App {
     // The smallest: what it can do beside booting does not matter.
     const [image] = images.list().toSorted((a, b) => a.bytes - b.bytes);
     if (image === undefined) throw new Error('there is no image to boot with');
-    const { bootOnce, trialBoot, workloadId } = await loadEngine();
+    const { bootOnce, policyCompiler, trialBoot, workloadId } = await loadEngine();
+    const builder = await this.#builder();
     await trialBoot({
       // Among the templates that are being built: should this process be killed, the next builder removes it as well.
-      folder: join(this.home, 'templates', `building-${await this.#builder()}-trial`),
+      folder: join(this.home, 'templates', `building-${builder}-trial`),
       boot: (spec, prepare) => bootOnce(engine, spec, prepare),
       disk, clock, workloadId, millisMax: limits.trialBootMillisMax,
+      compile: policyCompiler({ home: this.home, builder }),
       kernel: kernel.path, initramfs: initramfs.path, baseImage: image.path,
     });
   }
@@ -328,11 +333,14 @@ const KVM_DEVICE = '/dev/kvm';
 async function loadEngine() {
   const modules = await Promise.all([
     import('./clone/accelerator.ts'), import('./clone/template.ts'), import('./clone/trial.ts'),
-    import('./clone/vmm/qemu.ts'), import('./profile/generate.ts'),
+    import('./clone/vmm/qemu.ts'), import('./profile/generate.ts'), import('./clone/policy.ts'),
   ]);
-  const [{ chooseAccelerator }, templates, { trialBoot }, { bootOnce, createQemu }, { workloadId }] = modules;
+  const [{ chooseAccelerator }, templates, { trialBoot }, { bootOnce, createQemu }, { workloadId }, policy] = modules;
   const { openTemplates, templateKey } = templates;
-  return { chooseAccelerator, openTemplates, templateKey, trialBoot, bootOnce, createQemu, workloadId };
+  const { policyCompiler } = policy;
+  return {
+    chooseAccelerator, openTemplates, templateKey, trialBoot, bootOnce, createQemu, workloadId, policyCompiler,
+  };
 }
 
 /** As in `127.0.0.1:5353,192.0.2.53`; undefined for the host's own. */

@@ -42,8 +42,11 @@ const NO_THREAT: Threat = Object.freeze({ score: 0, level: 'low', indicators: []
  * and no HTTP request.
  */
 export function decideProfile(event: Event, request: PolicyRequest): SealedProfile {
-  if (request.workload.server !== undefined) httpRequestOf(event);
-  return generateProfile({ request, codeBytes: codeBytes(request.workload), policy: decidePolicy(event, request) });
+  const { workload } = request;
+  const server = workload.server !== undefined;
+  if (server) httpRequestOf(event);
+  const policy = decidePolicy(event, request);
+  return generateProfile({ request: { ...request, server }, codeBytes: codeBytes(workload), policy });
 }
 
 function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequest): Decision | undefined {
@@ -103,8 +106,10 @@ export function decideCase(one: RuleCase, rules: RuleSet | undefined): CaseResul
       name: image,
       digest: one.imageDigest ?? DRY_IMAGE_DIGEST,
       ...(one.imageReasons === undefined ? {} : { reasons: one.imageReasons }),
+      ...(one.imagePolicy === undefined ? {} : { policy: one.imagePolicy }),
     },
     limits: one.limits ?? {},
+    paths: one.paths ?? {},
     minimumIsolation: one.minimumIsolation ?? 'tcg',
     workload,
     policy: { ...(rules === undefined ? {} : { rules }), source: one.source, threat: one.threat },

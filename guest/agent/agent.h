@@ -133,6 +133,30 @@ void limit_open_files(pid_t pid, uint64_t open_files);
 /* NULL, or what could not be given up: every privilege, for ever. */
 const char *drop_privileges(uid_t uid, gid_t gid);
 
+/* ---- policy.c, seccomp.c, sha256.c: what the kernel holds the workload to ---------------------------------------- */
+
+#define POLICY_NAME "mayfly"
+/* A process writes this to its own POLICY_SELF to be under the policy, and everything that it starts. */
+#define POLICY_ENTER "changeprofile " POLICY_NAME
+#define POLICY_SELF "/proc/self/attr/apparmor/current"
+
+/* What this kernel can enforce, in the form in which apparmor_parser reads it. Empty without AppArmor. */
+const char *policy_features(void);
+/* Puts a compiled policy in the place of the last one, for every thread that is under it. */
+void load_policy(struct field policy);
+/* Its name and its digest, as the kernel has them; NULL when there is not exactly this one. */
+const char *loaded_policy(void);
+
+/* In the process itself: what no workload may have from its start. NULL, or what could not be done. */
+const char *install_first_filter(void);
+/* Puts every thread of a process under a filter of system calls, and keeps what the kernel then says it has. */
+void install_filter(pid_t pid, struct field filter);
+/* SHA-256 of the filter that the kernel gave back, 64 hex digits. */
+const char *installed_filter(void);
+
+enum { SHA256_BYTES = 32 };
+void sha256(const void *bytes, size_t length, uint8_t digest[SHA256_BYTES]);
+
 /* ---- cgroup.c ---------------------------------------------------------------------------------------------------- */
 
 struct resources {

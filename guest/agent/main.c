@@ -63,6 +63,7 @@ static void hello(void) {
     write_text_field(&reply, 2, AGENT_VERSION);
     write_text_field(&reply, 3, system.release);
     write_u64_field(&reply, 4, (uint64_t)info.totalram * info.mem_unit);
+    write_text_field(&reply, 5, policy_features());
     port_send_message(HELLO, &reply);
 }
 
@@ -111,6 +112,7 @@ static void prepare(void) {
     program.open_files = RUNTIME_OPEN_FILES;
     program.runtime = true;
     if (program.uid == 0 || program.gid == 0) fault(E_TEMPLATE_BUILD, "the workload must not be root");
+    load_policy(message_field(message, 6));
     make_root(message_u64(message, 5));
     make_resolver();
     make_namespaces();
@@ -172,8 +174,11 @@ static void configure(void) {
     }
     limit_cgroup(&resources);
     program.runtime = !executable;
+    /* A warm runtime is under the template's policy, of the same name: all its threads are under this one from here. */
+    load_policy(message_field(message, 14));
     if (executable) spawn_workload(&program, &workload);
     else limit_open_files(workload.pid, program.open_files);
+    install_filter(workload.pid, message_field(message, 15));
 }
 
 static void prove(void) {

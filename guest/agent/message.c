@@ -11,10 +11,10 @@ struct shape {
     enum kind kind;
     bool repeat;
     uint64_t max;    /* of a u64; 0: as much as the host's numbers hold exactly */
-    uint32_t length; /* of bytes */
+    uint32_t length; /* of bytes; 0: any */
 };
 
-enum { SHAPES_MAX = 14 };
+enum { SHAPES_MAX = 16 };
 
 static const uint64_t SAFE_INTEGER_MAX = 0x1fffffffffffff;
 static const uint64_t ID_MAX = 0xfffffffe; /* (uid_t) -1 means "unchanged" to the kernel */
@@ -32,15 +32,16 @@ struct message_shape {
 };
 
 static const struct message_shape messages[] = {
-    {HELLO, {U64, TEXT, TEXT, U64}},
+    {HELLO, {U64, TEXT, TEXT, U64, TEXT}},
     {READY, {U64_MAX(1)}},
     {ADOPTED, {U64_MAX(1), NANOS, TEXT, TEXT, TEXT}},
     {PROOF, {TEXTS}},
     {EXIT, {U64_MAX(255), U64_MAX(64), U64, U64, U64, U64}},
     {FAULT, {TEXT, TEXT}},
-    {PREPARE, {TEXTS, TEXTS, U64_MAX(ID_MAX), U64_MAX(ID_MAX), U64}},
+    {PREPARE, {TEXTS, TEXTS, U64_MAX(ID_MAX), U64_MAX(ID_MAX), U64, BYTES(0)}},
     {ADOPT, {BYTES(64), NANOS, TEXT, TEXT, TEXT}},
-    {CONFIGURE, {U64, U64, U64, U64, U64, U64, U64, U64, U64, TEXTS, TEXTS, U64_MAX(ID_MAX), U64_MAX(ID_MAX)}},
+    {CONFIGURE, {U64, U64, U64, U64, U64, U64, U64, U64, U64, TEXTS, TEXTS, U64_MAX(ID_MAX), U64_MAX(ID_MAX), BYTES(0),
+                 BYTES(0)}},
     {FILE_ENTRY, {TEXT, U64_MAX(2), U64_MAX(07777), U64, TEXT}},
     {START, {{KIND_END, false, 0, 0}}},
     {STOP, {{KIND_END, false, 0, 0}}},
@@ -104,7 +105,7 @@ static violation check_value(const struct shape *shape, const struct field *fiel
         if (field->length > 0 && memchr(field->value, 0, field->length) != NULL) return "field-nul";
         return is_utf8(field->value, field->length) ? NULL : "field-utf8";
     case KIND_BYTES:
-        return field->length != shape->length ? "field-width" : NULL;
+        return shape->length != 0 && field->length != shape->length ? "field-width" : NULL;
     default:
         return "field-unknown";
     }

@@ -35,6 +35,7 @@ void mount_system(void) {
     mount_at("proc", "/proc", quiet, "");
     mount_at("sysfs", "/sys", quiet, "");
     mount_at("cgroup2", "/sys/fs/cgroup", quiet, "");
+    mount_at("securityfs", "/sys/kernel/security", quiet, "");
 }
 
 /*

@@ -53,6 +53,7 @@ static const struct credential credentials[] = {
     {"Groups", "groups"},
     {"NoNewPrivs", "no_new_privs"},
     {"Seccomp", "seccomp"},
+    {"Seccomp_filters", "seccomp.filters"},
     {"CapInh", "cap.inheritable"},
     {"CapPrm", "cap.permitted"},
     {"CapEff", "cap.effective"},
@@ -84,6 +85,19 @@ static void read_value(const char *line, char *value) {
     if (strcmp(value, all) == 0) value[first] = '\0';
 }
 
+static char label[VALUE_BYTES];
+
+/* "mayfly (enforce)" */
+static void read_label(pid_t pid, const char *task, bool first) {
+    char path[80];
+    snprintf(path, sizeof path, "task/%.20s/attr/apparmor/current", task);
+    load(pid, path);
+    text[strcspn(text, "\n")] = '\0';
+    if (strlen(text) >= sizeof label) fault(E_CLONE_FAILED, "a label is too long");
+    if (first) strcpy(label, text);
+    else if (strcmp(label, text) != 0) strcpy(label, "differs between threads");
+}
+
 static void read_credentials(bool first) {
     char value[VALUE_BYTES];
     for (size_t i = 0; i < CREDENTIALS; i++) {
@@ -104,11 +118,15 @@ static void add_credentials(pid_t pid) {
         if (count == THREADS_MAX) fault(E_CLONE_FAILED, "more than %u threads before the event", count);
         snprintf(path, sizeof path, "task/%.20s/status", task->d_name);
         load(pid, path);
-        read_credentials(count++ == 0);
+        read_credentials(count == 0);
+        read_label(pid, task->d_name, count++ == 0);
     }
     closedir(tasks);
     if (count == 0) fault(E_CLONE_FAILED, "the workload has no thread");
     for (size_t i = 0; i < CREDENTIALS; i++) add("%s=%s", credentials[i].fact, values[i]);
+    add("seccomp.digest=sha256:%s", installed_filter());
+    add("apparmor.label=%s", label);
+    add("apparmor.policy=%s", loaded_policy());
 }
 
 /* ---- limits ------------------------------------------------------------------------------------------------------ */

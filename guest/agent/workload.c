@@ -28,7 +28,7 @@
 /* Debian's nobody: owns no file and is not the workload, so the workload can neither signal nor trace the keeper. */
 enum { KEEPER_ID = 65534 };
 /* Above every descriptor that a workload is given. */
-enum { HOLD_FD = 10, REPORT_FD = 11 };
+enum { HOLD_FD = 10, REPORT_FD = 11, POLICY_FD = 12 };
 
 static int keeper = -1;
 
@@ -103,8 +103,8 @@ static bool reset_signals(void) {
     return sigprocmask(SIG_SETMASK, &none, NULL) == 0;
 }
 
-/* Where the pipes have to be, and nothing else open above them but `HOLD_FD` and `REPORT_FD`. */
-static bool arrange_descriptors(const struct program *program, const int theirs[4], int hold, int report) {
+/* Where the pipes have to be, and nothing else open above them but `HOLD_FD`, `REPORT_FD` and `POLICY_FD`. */
+static bool arrange_descriptors(const struct program *program, const int theirs[4], int hold, int report, int policy) {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     const int input = theirs[0], output = theirs[1], out = theirs[2], err = theirs[3];
     const int wanted[5] = {
@@ -118,12 +118,14 @@ static bool arrange_descriptors(const struct program *program, const int theirs[
         if (wanted[i] >= 0 && parked[i] < 0) return false;
     }
     int parked_hold = fcntl(hold, F_DUPFD_CLOEXEC, 20), parked_report = fcntl(report, F_DUPFD_CLOEXEC, 20);
+    int parked_policy = fcntl(policy, F_DUPFD_CLOEXEC, 20);
     if (dup3(parked_hold, HOLD_FD, O_CLOEXEC) < 0 || dup3(parked_report, REPORT_FD, O_CLOEXEC) < 0) return false;
+    if (dup3(parked_policy, POLICY_FD, O_CLOEXEC) < 0) return false;
     for (int i = 0; i < 5; i++) {
         if (parked[i] >= 0 && dup2(parked[i], i) != i) return false;
     }
     unsigned first = program->runtime ? 5 : 3;
-    return syscall(SYS_close_range, first, HOLD_FD - 1, 0) == 0 && syscall(SYS_close_range, REPORT_FD + 1, ~0u, 0) == 0;
+    return syscall(SYS_close_range, first, HOLD_FD - 1, 0) == 0 && syscall(SYS_close_range, POLICY_FD + 1, ~0u, 0) == 0;
 }
 
 /* Everything is in force: the agent reads the proof from this very process, then lets it go. */
@@ -139,14 +141,20 @@ static _Noreturn void become_workload(const struct program *program, const int t
     if (!write_text(group, "0")) tell(report, "cgroup");
     if (!write_text("/proc/self/oom_score_adj", "1000")) tell(report, "oom score");
     if (setpriority(PRIO_PROCESS, 0, 0) != 0) tell(report, "priority");
+    int policy = open(POLICY_SELF, O_WRONLY | O_CLOEXEC);
+    if (policy < 0) tell(report, "policy");
     if (setns(keeper, CLONE_NEWNS | CLONE_NEWIPC) != 0) tell(report, "namespaces");
     if (chdir("/function") != 0) tell(report, "/function");
-    if (!arrange_descriptors(program, theirs, hold, report)) tell(report, "descriptors");
+    if (!arrange_descriptors(program, theirs, hold, report, policy)) tell(report, "descriptors");
     if (setsid() < 0 || !reset_signals()) tell(REPORT_FD, "session");
     umask(022);
     if (!set_limit(0, RLIMIT_CORE, 0) || !set_limit(0, RLIMIT_NOFILE, program->open_files)) tell(REPORT_FD, "rlimits");
     const char *wrong = drop_privileges(program->uid, program->gid);
     if (wrong != NULL) tell(REPORT_FD, wrong);
+    wrong = install_first_filter();
+    if (wrong != NULL) tell(REPORT_FD, wrong);
+    if (write(POLICY_FD, POLICY_ENTER, sizeof POLICY_ENTER - 1) != sizeof POLICY_ENTER - 1) tell(REPORT_FD, "policy");
+    close(POLICY_FD);
 
     if (!program->runtime) hold_still();
     execve(program->argv[0], program->argv, program->env);

@@ -46,7 +46,7 @@ static void read_everything(const struct frame *frame, const uint8_t *payload) {
     static char *list[FIELDS_MAX + 1];
     struct message message = {payload, frame->length};
     char text[64];
-    for (uint16_t tag = 1; tag <= 13; tag++) {
+    for (uint16_t tag = 1; tag <= 15; tag++) {
         texts.used = 0;
         (void)message_u64(message, tag);
         (void)message_text(message, tag, text, sizeof text);

@@ -10,15 +10,13 @@ import { failureOf } from './link.ts';
 import type { BridgeFailure } from './link.ts';
 import type { Message } from './message.ts';
 
-export type ConfiguredLimits = Omit<Message<'CONFIGURE'>, 'argv' | 'env' | 'uid' | 'gid'>;
+export type ConfiguredLimits = Omit<Message<'CONFIGURE'>, 'argv' | 'env' | 'uid' | 'gid' | 'policy' | 'filter'>;
 
-export interface Configuration {
+export interface Configuration extends Pick<Message<'CONFIGURE'>, 'uid' | 'gid' | 'policy' | 'filter'> {
   /** May hold more than CONFIGURE has, as a profile's limits do. */
   readonly limits: ConfiguredLimits;
   readonly argv: readonly string[];
   readonly env: readonly string[];
-  readonly uid: number;
-  readonly gid: number;
 }
 
 /** Codes that a FAULT may carry, and the last state in which the guest may say so. */
@@ -47,12 +45,13 @@ export function rejected<T>(code: ErrorCode, message: string): Promise<T> {
   return call.promise;
 }
 
-export function configureOf({ limits: granted, argv, env, uid, gid }: Configuration): Message<'CONFIGURE'> {
+export function configureOf(configuration: Configuration): Message<'CONFIGURE'> {
+  const { limits: granted, argv, env, uid, gid, policy, filter } = configuration;
   const { memoryBytes, cpuQuotaMicros, cpuPeriodMicros, pids, openFiles, scratchBytes } = granted;
   const { stdoutBytes, stderrBytes, outputBytes } = granted;
   return {
     memoryBytes, cpuQuotaMicros, cpuPeriodMicros, pids, openFiles, scratchBytes, stdoutBytes, stderrBytes, outputBytes,
-    argv, env, uid, gid,
+    argv, env, uid, gid, policy, filter,
   };
 }
 

@@ -13,7 +13,8 @@ import type { Event } from '../event/event.ts';
 import type { HttpRequest } from '../event/http.ts';
 import type { RuntimeWorkload, Workload } from '../event/workload.ts';
 import type { Proof } from '../evidence/record.ts';
-import { compareFacts, expectedFacts } from '../profile/facts.ts';
+import { compareFacts, diskFacts, diskRatesOf, expectedFacts } from '../profile/facts.ts';
+import { appArmorOf, filterOf } from '../profile/kernel.ts';
 import type { SealedProfile } from '../profile/profile.ts';
 import type { Execution, ServerAnswer } from '../validate/execution.ts';
 import { environmentOf, executableEnvironment } from './environment.ts';
@@ -29,15 +30,23 @@ export async function proveProfile(
 ): Promise<Proof> {
   if (clone.proved?.profileDigest === digest) return clone.proved.proof;
   const { kernel, limits: granted } = profile;
+  const policy = await clone.template.compile(appArmorOf(profile));
   const configuration = {
     limits: { ...granted, outputBytes: outputStreamBytes(granted.outputBytes, workload) },
     argv: workload.kind === 'executable' ? workload.argv : [],
     env: workload.kind === 'executable' ? executableEnvironment(environmentOf(workload)) : [],
     uid: kernel.uid,
     gid: kernel.gid,
+    policy,
+    filter: filterOf(profile),
   };
-  const reported = await guarded(clone, signal, () => clone.session.configure(configuration, workload.entries));
-  return { facts: kept(reported), differences: kept(compareFacts(expectedFacts(profile), reported)) };
+  const [guest, disk] = await guarded(clone, signal, () => Promise.all([
+    clone.session.configure(configuration, workload.entries),
+    clone.machine.diskRates(),
+  ]));
+  const reported = [...diskFacts(disk), ...guest];
+  const expected = [...diskFacts(diskRatesOf(profile)), ...expectedFacts(profile, policy)];
+  return { facts: kept(reported), differences: kept(compareFacts(expected, reported)) };
 }
 
 /** What a clone with such a proof ends with. */

@@ -18,7 +18,7 @@ interface FieldShape {
   readonly repeat?: true;
   /** Largest value of a u64. */
   readonly max?: number;
-  /** Exact length of bytes. */
+  /** Exact length of bytes; any when absent. */
   readonly length?: number;
 }
 
@@ -37,6 +37,7 @@ export const messages = {
     agentVersion: { tag: 2, kind: 'str' },
     kernelRelease: { tag: 3, kind: 'str' },
     memoryBytes: { tag: 4, kind: 'u64' },
+    policyFeatures: { tag: 5, kind: 'str' },
   } },
   READY: { type: frameTypes.READY, fields: {
     warm: { tag: 1, kind: 'u64', max: 1 },
@@ -69,6 +70,7 @@ export const messages = {
     uid: { tag: 3, kind: 'u64', max: ID_MAX },
     gid: { tag: 4, kind: 'u64', max: ID_MAX },
     scratchBytes: { tag: 5, kind: 'u64' },
+    policy: { tag: 6, kind: 'bytes' },
   } },
   ADOPT: { type: frameTypes.ADOPT, fields: {
     entropy: { tag: 1, kind: 'bytes', length: 64 },
@@ -91,6 +93,8 @@ export const messages = {
     env: { tag: 11, kind: 'str', repeat: true },
     uid: { tag: 12, kind: 'u64', max: ID_MAX },
     gid: { tag: 13, kind: 'u64', max: ID_MAX },
+    policy: { tag: 14, kind: 'bytes' },
+    filter: { tag: 15, kind: 'bytes' },
   } },
   FILE: { type: frameTypes.FILE, fields: {
     path: { tag: 1, kind: 'str' },

@@ -18,7 +18,9 @@ type Hello = Message<'HELLO'>;
 export interface PrepareOptions {
   readonly transport: Duplex;
   readonly clock: Clock;
-  readonly prepare: Message<'PREPARE'>;
+  readonly prepare: Omit<Message<'PREPARE'>, 'policy'>;
+  /** What the runtime warms up under, compiled for what the guest's kernel says it can enforce. */
+  readonly policy: (features: string) => Promise<Buffer>;
   /** For tests; production has core/limits.ts. */
   readonly bounds?: Partial<LinkBounds & Bounds<'bootMillisMax' | 'warmMillisMax'>>;
 }
@@ -27,7 +29,7 @@ export interface PrepareOptions {
  * Resolves when the guest is ready to be stopped and saved; the transport is then paused and still open. Rejects with
  * E_TEMPLATE_BUILD and what went wrong.
  */
-export function prepareTemplate({ transport, clock, prepare, bounds = {} }: PrepareOptions): Promise<Prepared> {
+export function prepareTemplate({ transport, clock, prepare, policy, bounds = {} }: PrepareOptions): Promise<Prepared> {
   const allBounds = { ...limits, ...bounds };
   const { bootMillisMax, warmMillisMax } = allBounds;
   const { promise, resolve, reject } = Promise.withResolvers<Prepared>();
@@ -56,7 +58,11 @@ export function prepareTemplate({ transport, clock, prepare, bounds = {} }: Prep
     hello = fields;
     cancel();
     cancel = clock.after(warmMillisMax, () => fail(`no READY within ${warmMillisMax} ms`));
-    link.send(messages.PREPARE.type, 0, encodeMessage('PREPARE', prepare));
+    if (fields.policyFeatures === '') return fail('its kernel has no AppArmor');
+    policy(fields.policyFeatures).then(
+      (compiled) => link.send(messages.PREPARE.type, 0, encodeMessage('PREPARE', { ...prepare, policy: compiled })),
+      (thrown: unknown) => fail(thrown instanceof Error ? thrown.message : String(thrown)),
+    );
   }
 
   function onReady(greeting: Hello, warm: boolean): void {

@@ -7,7 +7,7 @@ import { policyOf } from './facts.ts';
 import type { FactOptions } from './facts.ts';
 import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
-import { classOf, eventOf, languageOfEnding, limitsOf } from './run.ts';
+import { classOf, eventOf, languageOfEnding, limitsOf, pathsOf } from './run.ts';
 import type { RunOptions } from './run.ts';
 
 export interface ProfileOptions extends FactOptions, Omit<RunOptions, 'rules' | 'from' | 'score'> {
@@ -45,7 +45,9 @@ export async function profile(io: Io, options: ProfileOptions): Promise<number> 
       atMillis: Number(io.wallNanos() / 1_000_000n),
       imageDigest: image.digest,
       imageReasons: choice.reasons,
+      imagePolicy: image.manifest.policy,
       limits: limitsOf(options),
+      paths: pathsOf(options),
       minimumIsolation: options.accel === 'kvm' ? 'kvm' : 'tcg',
     },
     policy?.rules,

@@ -12,7 +12,7 @@ import { functionClasses } from '../image/manifest.ts';
 import type { FunctionClass } from '../image/manifest.ts';
 import { parseEnvironment } from '../event/environment.ts';
 import type { ServerPort, Workload } from '../event/workload.ts';
-import type { RequestedLimits } from '../profile/request.ts';
+import type { RequestedLimits, RequestedPaths } from '../profile/request.ts';
 import type { Outcome } from '../stages.ts';
 import { exitCodeOf } from '../validate/verdict.ts';
 import { formatReasons } from './explain.ts';
@@ -43,6 +43,10 @@ export interface RunOptions extends FactOptions {
   readonly cpu?: string;
   readonly pids?: string;
   readonly scratch?: string;
+  readonly diskRate?: string;
+  readonly diskOperations?: string;
+  readonly hide?: readonly string[];
+  readonly readOnly?: readonly string[];
   readonly allow?: readonly string[];
   readonly network?: string;
   readonly accel: string;
@@ -128,7 +132,8 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
-  const order = { language, allowUnsigned, workload, event, limits: requested, accelerator, signal: io.signal };
+  const paths = pathsOf(options);
+  const order = { language, allowUnsigned, workload, event, limits: requested, paths, accelerator, signal: io.signal };
   return {
     ...order,
     ...network,
@@ -159,14 +164,23 @@ export function acceleratorOf(text: string): AcceleratorMode {
   throw new MayflyError('E_USAGE', `--accel ${text}: must be auto, kvm or tcg`);
 }
 
-export function limitsOf({ timeout, memory, cpu, pids, scratch }: Partial<RunOptions>): RequestedLimits {
+export function limitsOf(options: Partial<RunOptions>): RequestedLimits {
+  const { timeout, memory, cpu, pids, scratch, diskRate, diskOperations } = options;
   return {
     ...(timeout === undefined ? {} : { wallMillis: parseDuration(timeout, '--timeout') }),
     ...(memory === undefined ? {} : { memoryBytes: parseSize(memory, '--memory') }),
     ...(cpu === undefined ? {} : { cpuQuotaMicros: Math.round(number(cpu, '--cpu') * limits.cpuPeriodMicros) }),
     ...(pids === undefined ? {} : { pids: number(pids, '--pids') }),
     ...(scratch === undefined ? {} : { scratchBytes: parseSize(scratch, '--scratch') }),
+    ...(diskRate === undefined ? {} : { diskReadBytesPerSecond: parseSize(diskRate, '--disk-rate') }),
+    ...(diskOperations === undefined
+      ? {}
+      : { diskReadOperationsPerSecond: number(diskOperations, '--disk-operations') }),
   };
+}
+
+export function pathsOf({ hide, readOnly }: Partial<RunOptions>): RequestedPaths {
+  return { ...(hide === undefined ? {} : { hidden: hide }), ...(readOnly === undefined ? {} : { readOnly }) };
 }
 
 function number(text: string, option: string): number {

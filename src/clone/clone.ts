@@ -10,6 +10,7 @@ import type { Random } from '../core/random.ts';
 import type { Clock } from '../core/time.ts';
 import type { Proof, TimelineStage } from '../evidence/record.ts';
 import type { Workload } from '../event/workload.ts';
+import { diskRatesOf } from '../profile/facts.ts';
 import type { Profile, SealedProfile } from '../profile/profile.ts';
 import type { Ledger } from '../release/ledger.ts';
 import { consoleDetail } from './console.ts';
@@ -41,6 +42,8 @@ interface CloneTemplate {
   readonly state: TemplateState;
   /** Rejects with E_TEMPLATE_TAMPERED unless its files are as they were sealed. */
   check(): Promise<void>;
+  /** An AppArmor policy for the guest's kernel. Rejects with E_POLICY_COMPILE. */
+  compile(text: string): Promise<Buffer>;
 }
 
 export interface CloneOptions {
@@ -73,7 +76,10 @@ export async function makeClone(options: CloneOptions, order: CloneOrder, contex
   await holdMachine(order.ledger, machine, session);
   const clone: Clone = { runId: order.runId, template, machine, session };
   await guarded(clone, signal, async () => {
-    await timed('restore', () => machine.resume());
+    await timed('restore', async () => {
+      await machine.limitDisk(diskRatesOf(profile));
+      await machine.resume();
+    });
     await timed('uniqueness', () => adopt(clone, clock, random));
     // Only after the machine has mapped its memory: what it was made from must still be what was sealed.
     await template.check();

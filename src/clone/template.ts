@@ -2,11 +2,11 @@
  * Templates: warm machines at rest that clones are made from. One per image, RAM shape and everything else that a saved
  * state depends on; built when first asked for, found again by key, never written after it was sealed.
  *
- * `MAYFLY_HOME/templates/KEY/` holds `ram`, `state` and `template.json`. The folder is built under another name and
- * renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It is
- * trusted only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared before
- * and after every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small and
- * carries its SHA-256.
+ * `MAYFLY_HOME/templates/KEY/` holds `ram`, `state`, `features` and `template.json`. The folder is built under another
+ * name and renamed when complete, so a template is whole or absent; `KEY.lock` lets one process build it at a time. It
+ * is trusted only while its RAM file is the very file that was sealed: size, inode, mtime and ctime are compared
+ * before and after every clone, because QEMU before 8.2 must be able to open it for writing. The device state is small
+ * and carries its SHA-256.
  */
 import { mkdir, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,6 +18,8 @@ import type { Fingerprint } from '../core/files.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { prepareTemplate } from '../bridge/session.ts';
+import { templatePolicyText } from '../profile/apparmor.ts';
+import type { CompilePolicy } from './policy.ts';
 import { isoTime } from '../core/time.ts';
 import type { Clock } from '../core/time.ts';
 import type { TemplateState, Vmm } from './vmm/contract.ts';
@@ -43,6 +45,8 @@ export interface Template {
   readonly warm: boolean;
   /** Throws E_TEMPLATE_TAMPERED, and discards the template, unless its files are as they were sealed. */
   check(): Promise<void>;
+  /** The text, compiled for the kernel that runs in it. Rejects with E_POLICY_COMPILE. */
+  compile(text: string): Promise<Buffer>;
 }
 
 /** Nobody writes to a part of a template again. */
@@ -55,6 +59,7 @@ export interface TemplateOptions {
   readonly initramfs: Artefact;
   readonly vmm: Vmm;
   readonly clock: Clock;
+  readonly compile: CompilePolicy;
   /** Uid and gid of the workload in the guest. */
   readonly workloadId: number;
   /** Tells this process from others that build the same template at the same time. */
@@ -79,13 +84,15 @@ export interface BuildWatch {
 }
 
 interface Seal {
-  readonly templateVersion: 1;
+  readonly templateVersion: 2;
   readonly image: string;
   /** Digest of the file system that clones boot from: garbage collection keeps it. */
   readonly baseImage: string;
   readonly ramBytes: number;
   readonly warm: boolean;
   readonly stateDigest: string;
+  /** Of what the guest's kernel can enforce, as AppArmor's features. */
+  readonly featuresDigest: string;
   readonly ram: Fingerprint;
 }
 
@@ -147,19 +154,21 @@ async function loadTemplate(
 ): Promise<Template | undefined> {
   let seal: Seal;
   let state: Buffer;
+  let features: string;
   try {
     seal = JSON.parse(await readFile(join(folder, 'template.json'), 'utf8')) as Seal;
     state = await readFile(join(folder, 'state'));
+    features = await readFile(join(folder, 'features'), 'utf8');
   } catch {
     return undefined;
   }
-  const stateIntact = seal.templateVersion === 1 && seal.stateDigest === digestOf(state);
-  if (!stateIntact || !sameFile(seal.ram, await found(join(folder, 'ram')))) {
+  const intact = seal.stateDigest === digestOf(state) && seal.featuresDigest === digestOf(features);
+  if (seal.templateVersion !== 2 || !intact || !sameFile(seal.ram, await found(join(folder, 'ram')))) {
     // At rest this is a copied, restored or damaged folder rather than an attack: building anew is always right.
     await rm(folder, { recursive: true, force: true });
     return undefined;
   }
-  return template(options, folder, image, ramBytes, seal, state);
+  return template(options, folder, image, ramBytes, seal, state, features);
 }
 
 /** One builder for each key on this machine: whoever comes second waits, and finds the template that the first made. */
@@ -222,6 +231,7 @@ async function buildTemplate(
   try {
     onBuild(`booting a ${image.name} template (once; seconds)`);
     let warm = false;
+    let features = '';
     const spec = {
       folder: building,
       kernel: options.kernel.path,
@@ -243,18 +253,22 @@ async function buildTemplate(
           gid: options.workloadId,
           scratchBytes: limits.scratchBytesDefault,
         },
+        policy: (found) => options.compile(templatePolicyText, found),
       }).finally(() => signal?.removeEventListener('abort', stop));
       warm = prepared.warm;
+      features = prepared.hello.policyFeatures;
     });
     onBuild(`sealing the ${image.name} template`);
     await writeDurably(join(building, 'state'), saved.state, SEALED_MODE);
+    await writeDurably(join(building, 'features'), features, SEALED_MODE);
     const seal: Seal = {
-      templateVersion: 1,
+      templateVersion: 2,
       image: image.name,
       baseImage: image.digest,
       ramBytes,
       warm,
       stateDigest: digestOf(saved.state),
+      featuresDigest: digestOf(features),
       ram: await requireFingerprint(join(building, 'ram')),
     };
     await writeDurably(join(building, 'template.json'), `${JSON.stringify(seal, null, 2)}\n`, SEALED_MODE);
@@ -281,12 +295,14 @@ function template(
   ramBytes: number,
   seal: Seal,
   state: Buffer,
+  features: string,
 ): Template {
   const ram = join(folder, 'ram');
   const spec = { kernel: options.kernel.path, initramfs: options.initramfs.path, baseImage: image.path };
   return {
     key: folder.slice(folder.lastIndexOf('/') + 1),
     warm: seal.warm,
+    compile: (text) => options.compile(text, features),
     state: { folder, ...spec, ramBytes, ram, state },
     async check() {
       const now = await found(ram);

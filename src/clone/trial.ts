@@ -6,6 +6,8 @@ import { prepareTemplate } from '../bridge/session.ts';
 import type { Disk } from '../core/disk.ts';
 import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
+import { templatePolicyText } from '../profile/apparmor.ts';
+import type { CompilePolicy } from './policy.ts';
 import type { Prepare, TemplateSpec } from './vmm/contract.ts';
 
 export interface TrialOptions {
@@ -20,6 +22,7 @@ export interface TrialOptions {
   readonly baseImage: string;
   /** Uid and gid of the workload in the guest. */
   readonly workloadId: number;
+  readonly compile: CompilePolicy;
   /** For the agent's first word, and again until it is ready. */
   readonly millisMax: number;
 }
@@ -34,7 +37,8 @@ export async function trialBoot(options: TrialOptions): Promise<void> {
       const scratchBytes = limits.scratchBytesDefault;
       const prepare = { argv: [], env: [], uid: workloadId, gid: workloadId, scratchBytes };
       const bounds = { bootMillisMax: millisMax, warmMillisMax: millisMax };
-      await prepareTemplate({ transport, clock, prepare, bounds });
+      const policy = (features: string): Promise<Buffer> => options.compile(templatePolicyText, features);
+      await prepareTemplate({ transport, clock, prepare, policy, bounds });
     });
   } finally {
     await disk.remove(folder);

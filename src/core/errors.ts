@@ -7,9 +7,7 @@
  * test/unit/core/errors.test.ts keeps this table and docs/ERRORS.md identical.
  */
 
-/**
- * Who has to act. `caller`: the event, the function or the command line. `operator`: the machine or its configuration.
- */
+/** Who has to act. `caller`: event, function or command line. `operator`: the machine or its configuration. */
 export type Blame = 'caller' | 'guest' | 'host' | 'operator';
 
 /** Where in the journey of an event it happened; `setup` is everything before there is an event. */
@@ -243,6 +241,11 @@ export const errorTable = Object.freeze({
     stage: 'profile', blame: 'caller', retryable: false, exit: exitCodes.usage,
     title: 'The network policy cannot be used as given',
     remedy: 'Correct the rule that the message names; `mayfly egress explain --help` has examples.',
+  },
+  E_POLICY_COMPILE: {
+    stage: 'clone', blame: 'operator', retryable: false, exit: exitCodes.environment,
+    title: 'The kernel policy of a profile could not be compiled for the guest',
+    remedy: 'Install the package apparmor (`npm run setup` does), and see that MAYFLY_HOME/policies can be written.',
   },
   // ---- clone -------------------------------------------------------------------------------------------------------
   E_CLONE_FAILED: {

@@ -181,6 +181,9 @@ export const limits = Object.freeze({
   scratchBytesDefault: 64 * MiB,
   /** Writable overlay: the most a caller may ask for, bytes. What is written there counts as workload memory. */
   scratchBytesMax: 1 * GiB,
+  /** Reads of a clone's disk, bytes and operations per second. With fewer, a program would take minutes to start. */
+  diskReadBytesDefault: 256 * MiB, diskReadBytesMax: 4 * GiB,
+  diskReadOperationsMin: 50, diskReadOperationsDefault: 20_000, diskReadOperationsMax: 1_000_000,
   /** Processes and threads of the workload. Node alone has 11. */
   pidsDefault: 128,
   /** Processes and threads: the most a caller may ask for. */
@@ -195,6 +198,9 @@ export const limits = Object.freeze({
   cpuQuotaMicrosMin: 1_000,
   /** Translation cache of a TCG clone, MiB. The default (a quarter of RAM, at least 32) is most of a clone's memory. */
   tcgCacheMiB: 128,
+  /** Compiled policy, bytes (a field of a message); compilation, ms; kept in memory; paths, UTF-16 units of each. */
+  policyBytesMax: 32 * KiB, policyCompileMillisMax: 10_000, policiesKept: 256,
+  policyPathsMax: 64, policyPathUnits: 256,
 
   // ---- images of others --------------------------------------------------------------------------------------------
   /** Index, manifest or configuration of an OCI image, bytes: what registries accept as well. */

@@ -4,8 +4,11 @@
  * The lists must be equal: a missing fact, another value and a fact that nobody asked for (a mount, a second network
  * interface) are all differences, and any difference ends the clone. docs/FORMATS.md lists the facts.
  */
+import { createHash } from 'node:crypto';
 import { printableLine } from '../core/json.ts';
+import { policyName } from './apparmor.ts';
 import { limits } from '../core/limits.ts';
+import type { DiskRates } from '../clone/vmm/contract.ts';
 import type { Profile } from './profile.ts';
 
 const CAPABILITY_SETS = ['inheritable', 'permitted', 'effective', 'bounding', 'ambient'];
@@ -41,18 +44,37 @@ export interface FactSource {
     Profile['limits'],
     'memoryBytes' | 'cpuQuotaMicros' | 'cpuPeriodMicros' | 'pids' | 'openFiles' | 'scratchBytes'
   >;
-  readonly kernel: Profile['kernel'];
+  readonly kernel: Pick<Profile['kernel'], 'uid' | 'gid' | 'noNewPrivileges' | 'capabilities'> & {
+    readonly seccomp: { readonly digest: string };
+  };
 }
 
-export function expectedFacts({ limits: granted, kernel }: FactSource): string[] {
+/** What the VMM is told, and then says. */
+export function diskRatesOf({ limits: granted }: Pick<Profile, 'limits'>): DiskRates {
+  const { diskReadBytesPerSecond, diskReadOperationsPerSecond } = granted;
+  return { readBytesPerSecond: diskReadBytesPerSecond, readOperationsPerSecond: diskReadOperationsPerSecond };
+}
+
+/** The host's part of a proof: what the VMM holds the whole machine to, whatever its guest says. */
+export function diskFacts({ readBytesPerSecond, readOperationsPerSecond }: DiskRates): string[] {
+  return [`disk.read.bytes=${readBytesPerSecond}`, `disk.read.operations=${readOperationsPerSecond}`];
+}
+
+/** `policy`: the bytes that the guest's kernel was given; it says the SHA-1 of those that it has. */
+export function expectedFacts({ limits: granted, kernel }: FactSource, policy: Buffer): string[] {
   if (kernel.capabilities.length > 0) throw new Error('profile/facts.ts: no fact for kept capabilities yet');
   return [
     `uid=${kernel.uid}`,
     `gid=${kernel.gid}`,
     'groups=',
     `no_new_privs=${kernel.noNewPrivileges ? 1 : 0}`,
-    'seccomp=0',
+    'seccomp=2',
+    // The agent's own, from the first instruction on (guest/agent/seccomp.c), and the profile's.
+    'seccomp.filters=2',
     ...CAPABILITY_SETS.map((set) => `cap.${set}=0000000000000000`),
+    `seccomp.digest=${kernel.seccomp.digest}`,
+    `apparmor.label=${policyName} (enforce)`,
+    `apparmor.policy=${createHash('sha1').update(policy).digest('hex')}`,
     `cgroup.memory.max=${granted.memoryBytes}`,
     'cgroup.memory.swap.max=0',
     `cgroup.pids.max=${granted.pids}`,

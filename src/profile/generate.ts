@@ -5,13 +5,19 @@
 import { MayflyError } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
-import { levelCaps } from './levels.ts';
+import { levelCaps, levelSteps } from './levels.ts';
 import type { ThreatLevel } from './levels.ts';
 import { fieldOrders, settle, showFieldValue } from './order.ts';
 import type { FieldName, FieldOrder, FieldValue, Wish } from './order.ts';
+import type { ExecuteLevel } from './apparmor.ts';
+import { isPolicyClass, policyClasses } from './classes.ts';
+import type { PolicyClass } from './classes.ts';
+import { appArmorDigest, filterDigest } from './kernel.ts';
+import { fileSystemOf } from './paths.ts';
 import type { Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts';
 import { noNetwork } from './network.ts';
 import type { ProfileRequest, RequestedLimits } from './request.ts';
+import type { SyscallLevel } from './seccomp.ts';
 
 const MiB = 1024 * 1024;
 const PAGE_BYTES = 4096;
@@ -48,10 +54,12 @@ const flags: { readonly [name in keyof Required<RequestedLimits>]: string } = {
   pids: '--pids',
   openFiles: '--open-files',
   scratchBytes: '--scratch',
+  diskReadBytesPerSecond: '--disk-rate',
+  diskReadOperationsPerSecond: '--disk-operations',
   outputBytes: '--output',
 };
 
-/** Throws E_LIMIT_INVALID. */
+/** Throws E_LIMIT_INVALID and E_IMAGE_INCOMPATIBLE. */
 export function generateProfile({ request, codeBytes, policy = NO_POLICY }: GenerateOptions): SealedProfile {
   const reasons: Reason[] = [...policy.reasons];
   const wishes = [...wishesOfLevel(policy.level), ...policy.wishes];
@@ -92,6 +100,8 @@ export function generateProfile({ request, codeBytes, policy = NO_POLICY }: Gene
     openFiles: limit('openFiles'),
     wallMillis: limit('wallMillis'),
     scratchBytes: scratch + codeRoom,
+    diskReadBytesPerSecond: limit('diskReadBytesPerSecond'),
+    diskReadOperationsPerSecond: limit('diskReadOperationsPerSecond'),
     stdoutBytes: limit('stdoutBytes'),
     stderrBytes: limit('stderrBytes'),
     outputBytes: limit('outputBytes'),
@@ -99,6 +109,16 @@ export function generateProfile({ request, codeBytes, policy = NO_POLICY }: Gene
   if (codeRoom > 0) because('limits.scratchBytes', codeRoom, `and ${codeRoom / MiB} MiB for the function's files`);
 
   reasons.push(...(request.image.reasons ?? [{ field: 'image', because: 'requested (--image)' }]));
+  const ladder = (field: FieldName, start: string, reason: string): string => String(settled(field, start, reason));
+  const network = because(
+    'network', request.network ?? noNetwork, request.network === undefined ? 'default' : 'requested',
+  );
+  const syscalls = ladder('kernel.syscalls', 'standard', 'default') as SyscallLevel;
+  const execute = ladder('kernel.execute', 'any', 'default') as ExecuteLevel;
+  const classes = classesOf(request);
+  const classReason = request.server === true ? 'the function is a server' : "the image's class";
+  const { fileSystem, reasons: pathReasons } = fileSystemOf(request.paths, policy.level);
+  reasons.push(...pathReasons);
   const profile: Profile = {
     profileVersion: 1,
     image: { name: request.image.name, digest: request.image.digest },
@@ -110,14 +130,28 @@ export function generateProfile({ request, codeBytes, policy = NO_POLICY }: Gene
         'smallest class that holds the workload, the guest and the function',
       ),
     },
-    network: because('network', request.network ?? noNetwork, request.network === undefined ? 'default' : 'requested'),
+    network,
     limits: profileLimits,
     kernel: {
       uid: because('kernel.uid', workloadId, 'default'),
       gid: because('kernel.gid', workloadId, 'default'),
       noNewPrivileges: because('kernel.noNewPrivileges', true, 'default'),
       capabilities: because('kernel.capabilities', [], 'default'),
+      lsm: because('kernel.lsm', 'apparmor', 'the only module that a policy is made for'),
+      syscalls,
+      execute,
+      seccomp: because(
+        'kernel.seccomp',
+        { class: classes.seccomp, digest: filterDigest(classes.seccomp, syscalls, network) },
+        `${classReason}, ${syscalls}`,
+      ),
+      appArmor: because(
+        'kernel.appArmor',
+        { class: classes.appArmor, digest: appArmorDigest(classes.appArmor, execute, network, fileSystem) },
+        `${classReason}, and what is allowed above`,
+      ),
     },
+    fileSystem,
     isolation: {
       minimum: settled(
         'isolation.minimum',
@@ -153,10 +187,26 @@ function checked(name: NumberLimit, wanted: number): number {
   );
 }
 
+const SERVER_POLICY = { seccomp: 'web', appArmor: 'web' };
+
+function classesOf({ image, server }: ProfileRequest): Record<'seccomp' | 'appArmor', PolicyClass> {
+  const { name, policy } = server === true ? { name: image.name, policy: SERVER_POLICY } : image;
+  const known = (wanted = 'compute'): PolicyClass => {
+    if (isPolicyClass(wanted)) return wanted;
+    const message = `Image ${name} asks for the kernel policy ${wanted}; there are ${policyClasses.join(', ')}.`;
+    throw new MayflyError('E_IMAGE_INCOMPATIBLE', message);
+  };
+  return { seccomp: known(policy?.seccomp), appArmor: known(policy?.appArmor) };
+}
+
 function wishesOfLevel(level: ThreatLevel): Wish[] {
-  return Object.entries(levelCaps[level]).map(([name, value]) => {
-    return { field: `limits.${name}` as FieldName, effect: 'restrict', value, by: `level ${level}` };
-  });
+  const wish = (field: string, value: FieldValue): Wish => {
+    return { field: field as FieldName, effect: 'restrict', value, by: `level ${level}` };
+  };
+  return [
+    ...Object.entries(levelCaps[level]).map(([name, value]) => wish(`limits.${name}`, value)),
+    ...Object.entries(levelSteps[level]).map(([name, step]) => wish(`kernel.${name}`, step)),
+  ];
 }
 
 function inUnits(name: string, value: number): string {

@@ -22,6 +22,11 @@ export function levelOf(score: number): ThreatLevel {
   return threatLevels.findLast((level) => score >= LOWEST_SCORE[level]) ?? 'low';
 }
 
+interface Steps {
+  readonly execute?: 'image';
+  readonly syscalls?: 'strict';
+}
+
 type Caps = Partial<Readonly<Record<keyof ProfileLimits, number>>>;
 
 const KiB = 1024;
@@ -38,6 +43,8 @@ export const levelCaps: Readonly<Record<ThreatLevel, Caps>> = {
     openFiles: 1024,
     scratchBytes: 128 * MiB,
     outputBytes: 2 * MiB,
+    diskReadBytesPerSecond: 128 * MiB,
+    diskReadOperationsPerSecond: 10_000,
   },
   high: {
     memoryBytes: 512 * MiB,
@@ -49,6 +56,8 @@ export const levelCaps: Readonly<Record<ThreatLevel, Caps>> = {
     stdoutBytes: 256 * KiB,
     stderrBytes: 256 * KiB,
     outputBytes: 1 * MiB,
+    diskReadBytesPerSecond: 64 * MiB,
+    diskReadOperationsPerSecond: 4000,
   },
   critical: {
     memoryBytes: 192 * MiB,
@@ -60,8 +69,43 @@ export const levelCaps: Readonly<Record<ThreatLevel, Caps>> = {
     stdoutBytes: 64 * KiB,
     stderrBytes: 64 * KiB,
     outputBytes: 256 * KiB,
+    diskReadBytesPerSecond: 16 * MiB,
+    diskReadOperationsPerSecond: 1000,
   },
 };
+
+/** The kernel policy of an event of the level, at least: fields of `kernel` that are ladders. */
+export const levelSteps: Readonly<Record<ThreatLevel, Steps>> = {
+  low: {},
+  guarded: {},
+  elevated: { execute: 'image' },
+  high: { execute: 'image', syscalls: 'strict' },
+  critical: { execute: 'image', syscalls: 'strict' },
+};
+
+/** What an event of the level cannot open, beside what those below it cannot: nothing that a runtime needs. */
+const HIDDEN: Readonly<Record<ThreatLevel, readonly string[]>> = {
+  low: [],
+  guarded: [],
+  elevated: ['/boot', '/home', '/media', '/mnt', '/root', '/srv'],
+  high: ['/usr/sbin', '/var'],
+  critical: [],
+};
+
+/** What of the writable paths it cannot write, beside what those below it cannot. */
+const READ_ONLY: Readonly<Record<ThreatLevel, readonly string[]>> = {
+  low: [],
+  guarded: [],
+  elevated: [],
+  high: [],
+  critical: ['/dev/shm'],
+};
+
+export function levelPaths(level: ThreatLevel): Readonly<Record<'hidden' | 'readOnly', readonly string[]>> {
+  const reached = threatLevels.slice(0, threatLevels.indexOf(level) + 1);
+  const paths = (table: typeof HIDDEN): string[] => reached.flatMap((each) => table[each]);
+  return { hidden: paths(HIDDEN), readOnly: paths(READ_ONLY) };
+}
 
 for (const [index, level] of threatLevels.entries()) {
   const below = levelCaps[threatLevels[index - 1] ?? 'low'];
@@ -69,5 +113,8 @@ for (const [index, level] of threatLevels.entries()) {
     const own = levelCaps[level][field as keyof ProfileLimits];
     if (own === undefined || own > cap)
       throw new Error(`profile/levels.ts: ${level} gives more ${field} than a lower level`);
+  }
+  for (const step of Object.keys(levelSteps[threatLevels[index - 1] ?? 'low'])) {
+    if (!(step in levelSteps[level])) throw new Error(`profile/levels.ts: ${level} has no step for ${step}`);
   }
 }

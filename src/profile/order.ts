@@ -5,7 +5,9 @@
  * counts, then the strictest restriction, and restriction beats permission.
  */
 import { limits } from '../core/limits.ts';
+import { executeLevels } from './apparmor.ts';
 import type { Profile } from './profile.ts';
+import { syscallLevels } from './seccomp.ts';
 
 const MiB = 1024 * 1024;
 
@@ -31,9 +33,15 @@ export const fieldOrders = {
   'limits.pids': number('count', 1, limits.pidsMax, limits.pidsDefault),
   'limits.openFiles': number('count', 16, limits.openFilesMax, limits.openFilesDefault),
   'limits.scratchBytes': number('bytes', MiB, limits.scratchBytesMax, limits.scratchBytesDefault),
+  'limits.diskReadBytesPerSecond': number('bytes', MiB, limits.diskReadBytesMax, limits.diskReadBytesDefault),
+  'limits.diskReadOperationsPerSecond': number(
+    'count', limits.diskReadOperationsMin, limits.diskReadOperationsMax, limits.diskReadOperationsDefault,
+  ),
   'limits.stdoutBytes': number('bytes', 1, limits.stdoutBytesMax, limits.stdoutBytesMax),
   'limits.stderrBytes': number('bytes', 1, limits.stderrBytesMax, limits.stderrBytesMax),
   'limits.outputBytes': number('bytes', 1, limits.outputBytesMax, limits.outputBytesMax),
+  'kernel.syscalls': { kind: 'ladder', steps: syscallLevels },
+  'kernel.execute': { kind: 'ladder', steps: executeLevels },
   'isolation.minimum': { kind: 'ladder', steps: ['tcg', 'kvm'] },
 } as const satisfies Record<string, FieldOrder>;
 
@@ -59,7 +67,7 @@ export function isStricter(field: FieldName, a: FieldValue, b: FieldValue): bool
 }
 
 export function fieldOf(profile: Profile, field: FieldName): FieldValue {
-  const [group, name] = field.split('.') as ['limits' | 'isolation', string];
+  const [group, name] = field.split('.') as ['limits' | 'kernel' | 'isolation', string];
   return (profile[group] as unknown as Readonly<Record<string, FieldValue>>)[name] as FieldValue;
 }
 

@@ -3,7 +3,10 @@
  * SHA-256 of its canonical JSON; the clone must prove it before the event is delivered. docs/FORMATS.md has the format.
  */
 
+import type { ExecuteLevel } from './apparmor.ts';
+import type { PolicyClass } from './classes.ts';
 import type { NetworkPolicy } from './network.ts';
+import type { SyscallLevel } from './seccomp.ts';
 
 export interface Profile {
   readonly profileVersion: 1;
@@ -25,6 +28,23 @@ export interface Profile {
     readonly noNewPrivileges: true;
     /** Capabilities that the workload keeps. */
     readonly capabilities: readonly string[];
+    /** The kernel's module that holds the workload to the policy. */
+    readonly lsm: 'apparmor';
+    readonly syscalls: SyscallLevel;
+    readonly execute: ExecuteLevel;
+    /** `digest`: SHA-256 of the filter, a program that follows from class, `syscalls` and network. */
+    readonly seccomp: { readonly class: PolicyClass; readonly digest: string };
+    /** `digest`: SHA-256 of the policy's text, which follows from class, `execute`, network and file system. */
+    readonly appArmor: { readonly class: PolicyClass; readonly digest: string };
+  };
+  /** Absolute paths, sorted; each with all that is in it. */
+  readonly fileSystem: {
+    /** All together hold `limits.scratchBytes`. Nothing else can be written. */
+    readonly writable: readonly string[];
+    /** Within what is writable. */
+    readonly readOnly: readonly string[];
+    /** Can be neither opened, listed nor executed. */
+    readonly hidden: readonly string[];
   };
   readonly isolation: {
     /** The weakest isolation that this event may run under. */
@@ -46,6 +66,9 @@ export interface ProfileLimits {
   readonly wallMillis: number;
   /** Size of the writable overlay, bytes. */
   readonly scratchBytes: number;
+  /** Of the base image, by the VMM: a clone has no other disk, and none that it could write. */
+  readonly diskReadBytesPerSecond: number;
+  readonly diskReadOperationsPerSecond: number;
   readonly stdoutBytes: number;
   readonly stderrBytes: number;
   readonly outputBytes: number;

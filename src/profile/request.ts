@@ -8,6 +8,14 @@ interface ImageReference {
   readonly reasons?: readonly Reason[];
   /** `sha256:` and 64 hex digits: the base file system. */
   readonly digest: string;
+  /** Names of the classes of its kernel policy; `compute` when absent. */
+  readonly policy?: { readonly seccomp: string; readonly appArmor: string };
+}
+
+/** Absolute paths. */
+export interface RequestedPaths {
+  readonly hidden?: readonly string[];
+  readonly readOnly?: readonly string[];
 }
 
 /** Units as in ProfileLimits; bounds in core/limits.ts. */
@@ -18,12 +26,17 @@ export interface RequestedLimits {
   readonly pids?: number;
   readonly openFiles?: number;
   readonly scratchBytes?: number;
+  readonly diskReadBytesPerSecond?: number;
+  readonly diskReadOperationsPerSecond?: number;
   readonly outputBytes?: number;
 }
 
 export interface ProfileRequest {
   readonly image: ImageReference;
   readonly limits: RequestedLimits;
+  readonly paths?: RequestedPaths;
+  /** The function is a server: its kernel policy is that of class `web`, whatever the image's. */
+  readonly server?: boolean;
   /** Parsed and canonical; absent: nothing can be reached. */
   readonly network?: NetworkPolicy;
   /** The weakest isolation that the caller accepts; `tcg` unless the caller insists on KVM. */

@@ -9,7 +9,7 @@ import type { ThreatLevel } from '../profile/levels.ts';
 import { fieldNames, fieldOrders } from '../profile/order.ts';
 import type { FieldName, FieldValue } from '../profile/order.ts';
 import type { Reason } from '../profile/profile.ts';
-import type { RequestedLimits } from '../profile/request.ts';
+import type { RequestedLimits, RequestedPaths } from '../profile/request.ts';
 import { suggest } from './cel/suggest.ts';
 import type { EventSource, FunctionFacts, MatchedIndicator, Threat } from './context.ts';
 import type { RuleFile } from './load.ts';
@@ -29,7 +29,10 @@ export interface RuleCase {
   readonly atMillis: number;
   readonly imageDigest?: string;
   readonly imageReasons?: readonly Reason[];
+  /** Names of the classes of its kernel policy. */
+  readonly imagePolicy?: { readonly seccomp: string; readonly appArmor: string };
   readonly limits?: RequestedLimits;
+  readonly paths?: RequestedPaths;
   readonly minimumIsolation?: 'kvm' | 'tcg';
 }
 

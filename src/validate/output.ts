@@ -184,6 +184,7 @@ const STRAY_BYTES_REMEDY =
 const NO_NUMBER_REMEDY = 'Return null or a string in place of NaN and Infinity.';
 const UNSETTLED_REMEDY =
   'Nothing was left that could settle it: look for a promise whose resolve or callback is never called.';
+const SIGSYS_REMEDY = 'It made a system call that no function may make (docs/PROFILES.md, system calls).';
 const MISSING_MODULE_REMEDY =
   'Only the function\'s own files are shipped: where `--handler` names one file, only the handler file was shipped. ' +
   'Put its modules in its folder and give that with `--code`, or bundle them into the handler.';
@@ -206,7 +207,9 @@ function explainEnd(execution: Execution, granted: ProfileLimits): Verdict {
   }
   const note = alsoNoted(execution, granted);
   if (usage.signal !== 0) {
-    return failed('E_FUNCTION_EXIT', `The function was ended by ${signalName(usage.signal)}${note}.`, { detail });
+    const message = `The function was ended by ${signalName(usage.signal)}${note}.`;
+    const forbidden = usage.signal === constants.signals.SIGSYS;
+    return failed('E_FUNCTION_EXIT', message, forbidden ? { detail, remedy: SIGSYS_REMEDY } : { detail });
   }
   if (usage.exitCode !== 0) {
     return failed('E_FUNCTION_EXIT', `The function exited with status ${usage.exitCode}${note}.`, { detail });

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { readFile, stat } from 'node:fs/promises';
 import { test } from 'node:test';
 import { Session } from '../../src/bridge/session.ts';
-import { granted, inClone, newIdentity, script } from '../vm/guest.ts';
+import { granted, inClone, kernelPolicy, newIdentity, script } from '../vm/guest.ts';
 import { clock, mebibyte, openRig, ramBytes, workloadId } from '../vm/rig.ts';
 
 /** QEMU beside the guest's RAM, bytes. */
@@ -31,7 +31,7 @@ test('a storm of rewrites stays in the guest\'s own bounded memory', async () =>
     );
     const limits = { ...granted, scratchBytes: 32 * mebibyte };
     const program = { argv: ['/function/f.sh'], env: ['PATH=/usr/bin:/bin'], uid: workloadId, gid: workloadId };
-    await session.configure({ limits, ...program }, files);
+    await session.configure({ limits, ...program, ...(await kernelPolicy(template)) }, files);
     const { output } = await session.execute({ stdin: Buffer.alloc(0), wallMillis: 60_000 });
     assert.equal(String(output), 'end\n');
     const io = await readFile(`/proc/${machine.identity.pid}/io`, 'utf8');

@@ -11,7 +11,7 @@ import { before, test } from 'node:test';
 import { Session } from '../../src/bridge/session.ts';
 import type { Template } from '../../src/clone/template.ts';
 import type { Machine } from '../../src/clone/vmm/contract.ts';
-import { granted, newIdentity, script } from '../vm/guest.ts';
+import { granted, kernelPolicy, newIdentity, script } from '../vm/guest.ts';
 import { clock, home, openRig, workloadId } from '../vm/rig.ts';
 import type { Rig } from '../vm/rig.ts';
 
@@ -52,7 +52,8 @@ async function held<T>(
     await session.adopt(newIdentity());
     const { files = [] } = script(...lines);
     const program = { argv: ['/function/f.sh', ...args], env: ['PATH=/usr/bin:/bin'] };
-    await session.configure({ limits: granted, uid: workloadId, gid: workloadId, ...program }, files);
+    const kernel = { uid: workloadId, gid: workloadId, ...(await kernelPolicy(template)) };
+    await session.configure({ limits: granted, ...kernel, ...program }, files);
     await new Promise<void>((full, failed) => {
       const onStderr = (): void => full();
       session.execute({ stdin: Buffer.alloc(0), wallMillis: 120_000, onStderr }).catch(failed);

@@ -59,7 +59,7 @@ export async function openHostileGuest(): Promise<HostileGuest> {
   const hostile = openTemplates({
     home, kernel: rig.repository.kernel,
     initramfs: { path: initramfs, digest: digestOf(await readFile(initramfs)) },
-    vmm: rig.vmm, clock, workloadId: 1000, builder: `${process.pid}-0`, alive: async () => true,
+    vmm: rig.vmm, clock, compile: rig.compile, workloadId: 1000, builder: `${process.pid}-0`, alive: async () => true,
   });
 
   async function run(kind: string, hostileGuest: boolean, vmm: Vmm, wallMillis: number): Promise<Outcome> {

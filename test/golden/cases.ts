@@ -89,6 +89,7 @@ const identity = {
 };
 const hello = message('HELLO', {
   protocol: 1, agentVersion: '0.1.0', kernelRelease: '6.1.0-38-cloud-amd64', memoryBytes: 268_435_456,
+  policyFeatures: 'caps {mask {chown kill\n}\n}\n',
 });
 const ready = message('READY', { warm: 1 });
 const adopted = message('ADOPTED', { reseeded: 1, ...identity });
@@ -99,12 +100,13 @@ const exit = message('EXIT', {
 const fault = message('FAULT', { code: 'E_CLONE_NOT_UNIQUE', message: 'RNDADDENTROPY: Ελλάδα 🪰' });
 const argv = ['/usr/bin/node', '/opt/mayfly/shim.mjs', ''];
 const env = ['PATH=/usr/bin:/bin', 'HOME=/tmp'];
-const prepare = message('PREPARE', { argv, env, uid: 1000, gid: 1000, scratchBytes: 67_108_864 });
+const policy = Buffer.from('04080076657273696f6e0002', 'hex');
+const prepare = message('PREPARE', { argv, env, uid: 1000, gid: 1000, scratchBytes: 67_108_864, policy });
 const adopt = message('ADOPT', { entropy: Buffer.from(Array.from({ length: 64 }, (_, i) => i)), ...identity });
 const configureFields: Message<'CONFIGURE'> = {
   memoryBytes: 268_435_456, cpuQuotaMicros: 100_000, cpuPeriodMicros: 100_000, pids: 128, openFiles: 1024,
   scratchBytes: 67_108_864, stdoutBytes: 1_048_576, stderrBytes: 1_048_576, outputBytes: 6_291_456,
-  argv, env, uid: 1000, gid: 1000,
+  argv, env, uid: 1000, gid: 1000, policy, filter: Buffer.from('06000000000ff7f00', 'hex'),
 };
 const configure = message('CONFIGURE', configureFields);
 const handler = Buffer.from('export default async () => 42;\n');

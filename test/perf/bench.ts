@@ -13,7 +13,9 @@ import type { Workload } from '../../src/event/workload.ts';
 import type { Outcome } from '../../src/stages.ts';
 import type { TimelineStage } from '../../src/evidence/record.ts';
 import { bootOnce } from '../../src/clone/vmm/qemu.ts';
-import { granted, inClone, newIdentity } from '../vm/guest.ts';
+import { templatePolicyText } from '../../src/profile/apparmor.ts';
+import { appArmorOf, filterOf } from '../../src/profile/kernel.ts';
+import { defaultProfile, granted, inClone, kernelPolicy, newIdentity } from '../vm/guest.ts';
 import { clock, inFolder, mebibyte, ramBytes, workloadId } from '../vm/rig.ts';
 import { benchImages } from './images.ts';
 import { figures, printTable, row, timeHead } from './table.ts';
@@ -53,11 +55,16 @@ if (values.only !== 'clones') {
     return typeof name === 'string' && typeof workload === 'object' ? [[name, workload] as const] : [];
   }));
   await benchImages({
-    world, n: Math.min(n, 10), prepared, handlers,
-    during: async (image, workload, ask) => await inClone(world.rig, await world.rig.template(image), async (machine) => {
-      await execute(new Session({ transport: machine.bridge, clock }), workload, Buffer.from('{"text":"a"}'));
-      await ask(machine);
-    }),
+    world, n: Math.min(n, 10), handlers,
+    prepared: async (image, bridge) => void (await prepared(image, bridge)),
+    during: async (image, workload, ask) => {
+      const template = await world.rig.template(image);
+      const { policy } = await kernelPolicy(template);
+      await inClone(world.rig, template, async (machine) => {
+        await execute(new Session({ transport: machine.bridge, clock }), workload, Buffer.from('{"text":"a"}'), policy);
+        await ask(machine);
+      });
+    },
   });
 }
 await world.pool.close();
@@ -65,7 +72,9 @@ await world.pool.close();
 async function benchmark({ rig, vmm, pool, run }: World, subject: Subject): Promise<void> {
   const { image, workload, event } = subject;
   const building = await timed(() => inFolder(async (folder) => {
-    await rig.vmm.buildTemplate(await rig.spec(folder, image), (bridge) => prepared(image, bridge));
+    await rig.vmm.buildTemplate(await rig.spec(folder, image), async (bridge) => {
+      await prepared(image, bridge);
+    });
   }));
   const template = await rig.template(image);
   const { profile } = accepted(await run(image, workload, event));
@@ -126,10 +135,15 @@ function stageMillis(stage: TimelineStage): (outcome: Outcome) => number {
   return ({ timeline }) => timeline.filter((entry) => entry.stage === stage).reduce((sum, { millis }) => sum + millis, 0);
 }
 
-async function prepared(image: string, transport: Parameters<typeof prepareTemplate>[0]['transport']): Promise<void> {
+/** Resolves to what the guest's kernel can enforce. */
+async function prepared(image: string, transport: Parameters<typeof prepareTemplate>[0]['transport']): Promise<string> {
   const { runtime } = await world.rig.repository.images.get(image);
   const prepare = { uid: workloadId, gid: workloadId, scratchBytes: granted.scratchBytes };
-  await prepareTemplate({ transport, clock, prepare: { ...prepare, argv: runtime?.argv ?? [], env: runtime?.env ?? [] } });
+  const { hello } = await prepareTemplate({
+    transport, clock, prepare: { ...prepare, argv: runtime?.argv ?? [], env: runtime?.env ?? [] },
+    policy: (features) => world.rig.compile(templatePolicyText, features),
+  });
+  return hello.policyFeatures;
 }
 
 /** The same image without a template: boot, start the runtime, run the event. */
@@ -137,25 +151,29 @@ async function coldRun({ image, workload, event }: Subject): Promise<void> {
   await inFolder(async (folder) => {
     const spec = await world.rig.spec(folder, image);
     await bootOnce(world.rig.engine, { ...spec, ramBytes }, async (bridge) => {
-      await prepared(image, bridge);
-      await execute(new Session({ transport: bridge, clock }), workload, event);
+      const features = await prepared(image, bridge);
+      const policy = await world.rig.compile(appArmorOf(defaultProfile), features);
+      await execute(new Session({ transport: bridge, clock }), workload, event, policy);
     });
   });
 }
 
 async function memoryOfClone({ image, workload, event }: Subject): Promise<{ dirty: number; proportional: number }> {
-  return await inClone(world.rig, await world.rig.template(image), async (machine) => {
-    await execute(new Session({ transport: machine.bridge, clock }), workload, event);
+  const template = await world.rig.template(image);
+  const { policy } = await kernelPolicy(template);
+  return await inClone(world.rig, template, async (machine) => {
+    await execute(new Session({ transport: machine.bridge, clock }), workload, event, policy);
     const rollup = readFileSync(`/proc/${machine.identity.pid}/smaps_rollup`, 'utf8');
     const kib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(rollup)?.[1] ?? Number.NaN);
     return { dirty: kib('Private_Dirty') * 1024, proportional: kib('Pss') * 1024 };
   });
 }
 
-async function execute(session: Session, workload: Workload, event: Buffer): Promise<void> {
+async function execute(session: Session, workload: Workload, event: Buffer, policy: Buffer): Promise<void> {
   if (workload.kind !== 'runtime') throw new Error('a runtime workload is measured');
   await session.adopt(newIdentity());
-  const configuration = { limits: granted, argv: [], env: [], uid: workloadId, gid: workloadId };
+  const ids = { uid: workloadId, gid: workloadId };
+  const configuration = { limits: granted, argv: [], env: [], ...ids, policy, filter: filterOf(defaultProfile) };
   await session.configure(configuration, workload.entries as readonly CodeEntry[]);
   const context = { runId: 'bench', deadlineMillis: Date.now() + 60_000, memoryBytes: granted.memoryBytes, image: 'bench' };
   const head = `${JSON.stringify({ handler: workload.handler })}\n${JSON.stringify(context)}\n`;

@@ -92,6 +92,7 @@ const rows = [
   await messageRow('PROOF of 40 facts', messages.PROOF.type, encodeMessage('PROOF', { fact: manyFacts })),
   await messageRow('CONFIGURE', messages.CONFIGURE.type, encodeMessage('CONFIGURE', {
     ...configuration.limits, argv: ['/usr/bin/node'], env: ['HOME=/tmp'], uid: 1000, gid: 1000,
+    policy: configuration.policy, filter: configuration.filter,
   })),
   await sessionRow(64),
   await sessionRow(32 * 1024),

@@ -24,7 +24,7 @@ const beforeDelivery: readonly FakeFault[] = [
   ...DISASTERS.map((does): FakeFault => ({ at: 'resume', does })),
   ...(['not-reseeded', 'same-identity', 'wrong-clock', 'fault', ...DISASTERS] as const)
     .map((does): FakeFault => ({ at: 'adopt', does })),
-  ...(['weaker-limit', 'extra-mount', 'missing-fact', 'fault', ...DISASTERS] as const)
+  ...(['weaker-limit', 'extra-mount', 'missing-fact', 'no-throttle', 'fault', ...DISASTERS] as const)
     .map((does): FakeFault => ({ at: 'configure', does })),
 ];
 

@@ -261,6 +261,7 @@ export class World {
           state: Buffer.alloc(1),
         },
         check: async () => {},
+        compile: async (text) => Buffer.from(text),
       }),
       network: noNetwork,
       origin: ({ image }) => ({

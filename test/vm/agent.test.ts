@@ -6,22 +6,26 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { frameTypes, streams } from '../../src/bridge/frame.ts';
+import type { Message } from '../../src/bridge/message.ts';
 import { encodeEnd } from '../../src/bridge/streams.ts';
 import type { Template } from '../../src/clone/template.ts';
 import { MayflyError } from '../../src/core/errors.ts';
 import { compareFacts, expectedFacts } from '../../src/profile/facts.ts';
 import { generateProfile } from '../../src/profile/generate.ts';
-import { file, granted, inClone, RawHost, run as runIn, script } from './guest.ts';
+import { file, granted, inClone, kernelPolicy, RawHost, run as runIn, script } from './guest.ts';
 import type { Order, Outcome } from './guest.ts';
 import { mebibyte, openRig, workloadId } from './rig.ts';
 import type { Rig } from './rig.ts';
 
 let rig: Rig;
 let template: Template;
+let configuration: Message<'CONFIGURE'>;
 
 before(async () => {
   rig = await openRig();
   template = await rig.template('shell');
+  const ids = { uid: workloadId, gid: workloadId };
+  configuration = { ...granted, argv: ['/usr/bin/true'], env: [], ...ids, ...(await kernelPolicy(template)) };
 });
 
 const run = (order: Order): Promise<Outcome> => runIn(rig, template, order);
@@ -41,8 +45,8 @@ test('the proof of a default profile has no difference', async () => {
     } as unknown as Parameters<typeof generateProfile>[0]['request'],
     codeBytes: 0,
   });
-  const { facts } = await run({ ...script('true'), limits: profile.limits });
-  assert.deepEqual(compareFacts(expectedFacts(profile), facts), []);
+  const { facts } = await run({ ...script('true'), limits: profile.limits, profile });
+  assert.deepEqual(compareFacts(expectedFacts(profile, (await kernelPolicy(template, profile)).policy), facts), []);
 });
 
 test('the identity that was given is the one that a workload sees', async () => {
@@ -228,7 +232,7 @@ test('a set-user-ID program gains nothing', async () => {
 
 // ---- a host that breaks the rules -----------------------------------------------------------------------------------
 
-const configuration = { ...granted, argv: ['/usr/bin/true'], env: [], uid: workloadId, gid: workloadId };
+
 const nothing = encodeEnd({ totalBytes: 0, truncated: false });
 
 const mischief: readonly (readonly [what: string, send: (host: RawHost) => void, said: RegExp])[] = [

@@ -150,7 +150,7 @@ test('F1: a RAM image that was written to is refused, and its template discarded
   await inFolder(async (folder) => {
     const templates = openTemplates({
       home: folder, kernel: rig.repository.kernel, initramfs: rig.repository.initramfs, vmm: rig.vmm, clock,
-      workloadId: 1000, builder: `${process.pid}-0`, alive: async () => true,
+      workloadId: 1000, compile: rig.compile, builder: `${process.pid}-0`, alive: async () => true,
     });
     const victim = await templates.get(shell, template.state.ramBytes);
     await victim.check();

@@ -10,9 +10,12 @@ import type { AnyMessage, Message, MessageName } from '../../src/bridge/message.
 import { Session } from '../../src/bridge/session.ts';
 import type { Adopted, CodeEntry, Configuration, Execution, Identity } from '../../src/bridge/session.ts';
 import type { Template } from '../../src/clone/template.ts';
-import type { Machine } from '../../src/clone/vmm/contract.ts';
+import type { DiskRates, Machine } from '../../src/clone/vmm/contract.ts';
 import { within } from '../../src/core/time.ts';
 import type { Broker } from '../../src/egress/contract.ts';
+import { generateProfile } from '../../src/profile/generate.ts';
+import { appArmorOf, filterOf } from '../../src/profile/kernel.ts';
+import type { Profile } from '../../src/profile/profile.ts';
 import { clock, mebibyte, workloadId } from './rig.ts';
 import type { Rig } from './rig.ts';
 
@@ -20,6 +23,19 @@ export const granted = {
   memoryBytes: 256 * mebibyte, cpuQuotaMicros: 100_000, cpuPeriodMicros: 100_000, pids: 64, openFiles: 256,
   scratchBytes: 64 * mebibyte, stdoutBytes: mebibyte, stderrBytes: mebibyte, outputBytes: 6 * mebibyte,
 };
+
+/** Of a default profile: class compute, no network policy. */
+export const { profile: defaultProfile } = generateProfile({
+  request: { image: { name: 'any', digest: `sha256:${'0'.repeat(64)}` }, limits: {}, minimumIsolation: 'tcg' },
+  codeBytes: 0,
+});
+
+/** What CONFIGURE says about the kernel. */
+export async function kernelPolicy(template: Template, profile = defaultProfile): Promise<KernelPolicy> {
+  return { policy: await template.compile(appArmorOf(profile)), filter: filterOf(profile) };
+}
+
+type KernelPolicy = Pick<Configuration, 'policy' | 'filter'>;
 
 export interface Order {
   readonly argv?: readonly string[];
@@ -29,6 +45,10 @@ export interface Order {
   readonly wallMillis?: number;
   readonly broker?: Broker;
   readonly env?: readonly string[];
+  /** Whose kernel policy it runs under; a default one's unless given. */
+  readonly profile?: Profile;
+  /** Without limits unless given. */
+  readonly disk?: DiskRates;
 }
 
 export interface Outcome extends Execution {
@@ -72,9 +92,11 @@ export async function run(rig: Rig, template: Template, order: Order): Promise<O
     const session = new Session({ transport: machine.bridge, clock });
     const given = newIdentity();
     const adopted = await session.adopt(given);
+    if (order.disk !== undefined) await machine.limitDisk(order.disk);
     const argv = order.argv ?? [];
     const configuration: Configuration = {
       limits: { ...granted, ...order.limits }, uid: workloadId, gid: workloadId,
+      ...(await kernelPolicy(template, order.profile)),
       argv, env: argv.length > 0 ? ['PATH=/usr/bin:/bin', 'HOME=/tmp', ...(order.env ?? [])] : [],
     };
     const facts = await session.configure(configuration, order.files ?? []);

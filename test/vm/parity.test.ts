@@ -7,10 +7,14 @@ import { before, describe, test } from 'node:test';
 import { prepareTemplate, Session } from '../../src/bridge/session.ts';
 import type { Configuration } from '../../src/bridge/session.ts';
 import { compareIdentity, newIdentity } from '../../src/clone/uniqueness.ts';
+import type { CompilePolicy } from '../../src/clone/policy.ts';
+import type { Template } from '../../src/clone/template.ts';
 import { createFake } from '../../src/clone/vmm/fake.ts';
-import type { Machine, TemplateSpec, TemplateState, Vmm } from '../../src/clone/vmm/contract.ts';
+import type { Machine, TemplateSpec, Vmm } from '../../src/clone/vmm/contract.ts';
 import { MayflyError } from '../../src/core/errors.ts';
+import { templatePolicyText } from '../../src/profile/apparmor.ts';
 import type { RunId } from '../../src/core/ids.ts';
+import { appArmorOf, filterOf } from '../../src/profile/kernel.ts';
 import { compareFacts, expectedFacts } from '../../src/profile/facts.ts';
 import { generateProfile } from '../../src/profile/generate.ts';
 import { file } from './guest.ts';
@@ -19,7 +23,8 @@ import { clock, inFolder, openRig, ramBytes, random, workloadId } from './rig.ts
 interface Subject {
   readonly vmm: Vmm;
   readonly spec: (folder: string) => Promise<TemplateSpec>;
-  readonly template: () => Promise<TemplateState>;
+  readonly template: () => Promise<Pick<Template, 'state' | 'compile'>>;
+  readonly compile: CompilePolicy;
   readonly runtime: { readonly argv: readonly string[]; readonly env: readonly string[] };
 }
 
@@ -35,7 +40,8 @@ const subjects: Readonly<Record<string, () => Promise<Subject>>> = {
     return {
       vmm: rig.vmm,
       spec: (folder) => rig.spec(folder, 'node'),
-      template: async () => (await rig.template('node')).state,
+      template: () => rig.template('node'),
+      compile: rig.compile,
       runtime: runtime ?? { argv: [], env: [] },
     };
   },
@@ -44,12 +50,17 @@ const subjects: Readonly<Record<string, () => Promise<Subject>>> = {
       const event = JSON.parse(stdin.toString().split('\n').slice(2).join('\n')) as { data: unknown };
       return Buffer.from(JSON.stringify({ ok: true, value: { got: event.data } }));
     };
+    const compile: CompilePolicy = async (text, features) => Buffer.from(text + features);
     const vmm = createFake({ clock, delay: () => 1, answer });
     const spec = { kernel: '/k', initramfs: '/i', baseImage: '/b', ramBytes };
     return {
       vmm,
       spec: async (folder) => ({ folder, ...spec }),
-      template: async () => ({ folder: '/t', ...spec, ram: '/t/ram', state: Buffer.from('fake') }),
+      template: async () => ({
+        state: { folder: '/t', ...spec, ram: '/t/ram', state: Buffer.from('fake') },
+        compile: (text) => compile(text, 'fake'),
+      }),
+      compile,
       runtime: { argv: ['/usr/bin/node'], env: [] },
     };
   },
@@ -63,7 +74,7 @@ for (const [name, open] of Object.entries(subjects)) {
     });
 
     async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
-      const machine = await subject.vmm.spawn(await subject.template());
+      const machine = await subject.vmm.spawn((await subject.template()).state);
       try {
         await work(machine);
       } finally {
@@ -78,9 +89,11 @@ for (const [name, open] of Object.entries(subjects)) {
       const reply = await session.adopt({ nonce, ...adopt });
       assert.deepEqual(compareIdentity(adopt, reply, clock.now() - sent), []);
       const { uid, gid } = profile.kernel;
-      const configuration: Configuration = { limits: profile.limits, argv: [], env: [], uid, gid };
+      const policy = await (await subject.template()).compile(appArmorOf(profile));
+      const filter = filterOf(profile);
+      const configuration: Configuration = { limits: profile.limits, argv: [], env: [], uid, gid, policy, filter };
       const facts = await session.configure(configuration, [handler]);
-      assert.deepEqual(compareFacts(expectedFacts(profile), facts), []);
+      assert.deepEqual(compareFacts(expectedFacts(profile, policy), facts), []);
       return session;
     }
 
@@ -90,8 +103,9 @@ for (const [name, open] of Object.entries(subjects)) {
         const { scratchBytes } = profile.limits;
         const prepare = { ...subject.runtime, uid: workloadId, gid: workloadId, scratchBytes };
         let warm: boolean | undefined;
+        const policy = (features: string): Promise<Buffer> => subject.compile(templatePolicyText, features);
         const state = await subject.vmm.buildTemplate(spec, async (transport) => {
-          warm = (await prepareTemplate({ transport, clock, prepare })).warm;
+          warm = (await prepareTemplate({ transport, clock, prepare, policy })).warm;
         });
         assert.equal(warm, true);
         assert.deepEqual([state.ramBytes, state.kernel], [spec.ramBytes, spec.kernel]);

@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { openJail } from '../../src/clone/jail.ts';
 import type { Jail } from '../../src/clone/jail.ts';
+import { policyCompiler } from '../../src/clone/policy.ts';
+import type { CompilePolicy } from '../../src/clone/policy.ts';
 import { openTemplates } from '../../src/clone/template.ts';
 import type { Template, Templates } from '../../src/clone/template.ts';
 import { createQemu } from '../../src/clone/vmm/qemu.ts';
@@ -42,6 +44,7 @@ export interface Rig {
   readonly engine: QemuOptions;
   readonly vmm: Vmm;
   readonly templates: Templates;
+  readonly compile: CompilePolicy;
   template(image: string): Promise<Template>;
   /** A template's ingredients with a folder of its own, for tests that build one. */
   spec(folder: string, image: string): Promise<TemplateSpec>;
@@ -54,12 +57,14 @@ export async function openRig(): Promise<Rig> {
     binary: 'qemu-system-x86_64', version: 'QEMU (test)', accelerator: 'tcg', readOnlyRam: false, jail, clock,
   };
   const vmm = createQemu(engine);
+  const builder = `${process.pid}-0`;
+  const compile = policyCompiler({ home, builder });
   const templates = openTemplates({
-    home, kernel: repository.kernel, initramfs: repository.initramfs, vmm, clock, workloadId,
-    builder: `${process.pid}-0`, alive: async () => true,
+    home, compile, builder, kernel: repository.kernel, initramfs: repository.initramfs, vmm, clock, workloadId,
+    alive: async () => true,
   });
   return {
-    repository, jail, engine, vmm, templates,
+    repository, jail, engine, vmm, templates, compile,
     template: async (image) => await templates.get(await repository.images.get(image), ramBytes),
     spec: async (folder, image) => ({
       folder, kernel: repository.kernel.path, initramfs: repository.initramfs.path,

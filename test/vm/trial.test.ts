@@ -26,6 +26,7 @@ async function boot(folder: string, millisMax: number): Promise<void> {
   const { baseImage, kernel, initramfs } = await rig.spec(folder, 'shell');
   await trialBoot({
     folder, kernel, initramfs, baseImage, workloadId, millisMax, clock, disk: createDisk(),
+    compile: rig.compile,
     boot: (spec, prepare) => bootOnce(rig.engine, spec, prepare),
   });
 }

@@ -13,7 +13,7 @@ import { Session } from '../../src/bridge/session.ts';
 import type { HttpRequest } from '../../src/event/http.ts';
 import type { ServerAnswer } from '../../src/validate/execution.ts';
 import type { Template } from '../../src/clone/template.ts';
-import { file, granted, inClone, newIdentity } from './guest.ts';
+import { file, granted, inClone, kernelPolicy, newIdentity } from './guest.ts';
 import { clock, home, inFolder, mebibyte, openRig, workloadId } from './rig.ts';
 import type { Rig } from './rig.ts';
 
@@ -121,7 +121,8 @@ async function against(behaviour: string, request = GET, wallMillis = 20_000): P
         socket.on('error', () => {});
         socket.once('data', (first) => { ${behaviour} });
       }).listen(process.env.PORT, () => console.log('listening'));`;
-    const configuration = { limits: granted, argv: [], env: [], uid: workloadId, gid: workloadId };
+    const kernel = { uid: workloadId, gid: workloadId, ...(await kernelPolicy(web)) };
+    const configuration = { limits: granted, argv: [], env: [], ...kernel };
     await session.configure(configuration, [file('h.mjs', source)]);
     let log = '';
     const stdin = Buffer.from('{"handler":"/function/h.mjs","env":{"PORT":"8080"},"serve":true}\n');

@@ -42,6 +42,12 @@ export interface MachineExit {
   readonly signal: string | null;
 }
 
+/** A clone has one disk, which it can only read. */
+export interface DiskRates {
+  readonly readBytesPerSecond: number;
+  readonly readOperationsPerSecond: number;
+}
+
 export interface Machine {
   readonly identity: ProcessIdentity;
   /** The bridge's bytes: whatever is written arrives at the agent's port and the other way round. */
@@ -50,6 +56,10 @@ export interface Machine {
   readonly exited: Promise<MachineExit>;
   /** Settles, never rejects, with the reason when the guest has stopped by itself: panic, power-off, reset, or exit. */
   readonly halted: Promise<string>;
+  /** How fast it may read its disk, from now on. Rejects with E_CLONE_FAILED. */
+  limitDisk(rates: DiskRates): Promise<void>;
+  /** What the VMM says is in force. Rejects with E_CLONE_FAILED. */
+  diskRates(): Promise<DiskRates>;
   /** Starts the virtual CPUs. Once only. */
   resume(): Promise<void>;
   /** SIGKILL. Idempotent; resolves when the process is reaped and rejects only when that takes too long. */

@@ -14,19 +14,24 @@ import { decodeMessage, encodeMessage, messages } from '../../bridge/message.ts'
 import type { Message, MessageName } from '../../bridge/message.ts';
 import { decodeCredit, encodeCredit, encodeEnd, Outflow } from '../../bridge/streams.ts';
 import { MayflyError } from '../../core/errors.ts';
+import { digestOf } from '../../core/json.ts';
 import { limits } from '../../core/limits.ts';
 import type { Clock } from '../../core/time.ts';
 import { expectedFacts } from '../../profile/facts.ts';
-import type { Machine, MachineExit, Prepare, ProcessIdentity, TemplateSpec, TemplateState, Vmm } from './contract.ts';
+import type {
+  DiskRates, Machine, MachineExit, Prepare, ProcessIdentity, TemplateSpec, TemplateState, Vmm,
+} from './contract.ts';
 
 /** What goes wrong, and when. A machine has at most one fault. */
 export type FakeFault =
   | { readonly at: 'spawn'; readonly does: 'fail' }
   | { readonly at: 'resume'; readonly does: 'fail' | Disaster }
   | { readonly at: 'adopt'; readonly does: 'not-reseeded' | 'same-identity' | 'wrong-clock' | 'fault' | Disaster }
-  | { readonly at: 'configure'; readonly does: 'weaker-limit' | 'extra-mount' | 'missing-fact' | 'fault' | Disaster }
+  | { readonly at: 'configure'; readonly does: ConfigureFault | Disaster }
   | { readonly at: 'run'; readonly does: 'throw' | 'not-json' | 'oom' | 'exit' | 'flood' | 'overrun' | Disaster }
   | { readonly at: 'kill'; readonly does: 'survive' | 'survive-once' };
+
+type ConfigureFault = 'weaker-limit' | 'extra-mount' | 'missing-fact' | 'no-throttle' | 'fault';
 
 /** `die`: the process ends. `halt`: the guest stops and its process waits. `garbage`: bytes that are no frame. */
 type Disaster = 'die' | 'silence' | 'halt' | 'garbage' | 'half-frame';
@@ -56,7 +61,9 @@ export function createFake(options: FakeOptions): FakeVmm {
       const machine = new FakeMachine(options, 0, undefined);
       await machine.resume();
       try {
-        machine.say('HELLO', { protocol: 1, agentVersion: 'fake', kernelRelease: 'fake', memoryBytes: spec.ramBytes });
+        machine.say('HELLO', {
+          protocol: 1, agentVersion: 'fake', kernelRelease: 'fake', memoryBytes: spec.ramBytes, policyFeatures: 'fake',
+        });
         await prepare(machine.bridge);
         return { ...spec, ram: `${spec.folder}/ram`, state: Buffer.from('fake') };
       } finally {
@@ -104,6 +111,7 @@ class FakeMachine implements Machine {
   #kills = 0;
   #decoder = new FrameDecoder({ from: 'host', nonce: 0n });
   #nonce = 0n;
+  #disk: DiskRates = { readBytesPerSecond: 0, readOperationsPerSecond: 0 };
   #sequence = 0;
   #stdin: Buffer[] = [];
   #configuration: Message<'CONFIGURE'> | undefined;
@@ -125,6 +133,14 @@ class FakeMachine implements Machine {
 
   get alive(): boolean {
     return this.#alive;
+  }
+
+  async limitDisk(rates: DiskRates): Promise<void> {
+    if (this.#faultAt('configure') !== 'no-throttle') this.#disk = rates;
+  }
+
+  async diskRates(): Promise<DiskRates> {
+    return this.#disk;
   }
 
   async resume(): Promise<void> {
@@ -348,9 +364,7 @@ function echo(stdin: Buffer): Buffer {
 
 /** An agent that has done all that it was asked for. */
 function factsOf(configuration: Message<'CONFIGURE'>): string[] {
-  const { uid, gid } = configuration;
-  return expectedFacts({
-    limits: configuration,
-    kernel: { uid, gid, noNewPrivileges: true, capabilities: [] },
-  });
+  const { uid, gid, filter, policy } = configuration;
+  const kernel = { uid, gid, noNewPrivileges: true, capabilities: [], seccomp: { digest: digestOf(filter) } } as const;
+  return expectedFacts({ limits: configuration, kernel }, policy);
 }

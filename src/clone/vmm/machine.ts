@@ -16,8 +16,11 @@ export const descriptors = Object.freeze({
   qmp: 3, bridge: 4, kernel: 5, initramfs: 6, baseImage: 7, ram: 8, state: 9,
 });
 
+/** Name of the object that holds back a clone's reads of its disk. */
+export const throttleGroup = 'disk';
+
 /** Bumped whenever a saved state of an older machine could not be loaded any more: part of a template's key. */
-export const machineVersion = 1;
+export const machineVersion = 2;
 
 export interface MachineOptions {
   readonly accelerator: 'kvm' | 'tcg';
@@ -54,7 +57,10 @@ export function machineArguments(options: MachineOptions): string[] {
     '-device', 'virtio-serial-pci,id=serial,max_ports=2',
     '-device', 'virtserialport,bus=serial.0,nr=1,chardev=bridge,name=mayfly.bridge',
     '-blockdev', `${baseFile},read-only=on,locking=off`,
-    '-blockdev', 'driver=raw,node-name=base,file=base-file,read-only=on',
+    '-blockdev', 'driver=raw,node-name=base-raw,file=base-file,read-only=on',
+    // Without limits until a clone gets its own, over QMP, before it is resumed.
+    '-object', `throttle-group,id=${throttleGroup}`,
+    '-blockdev', `driver=throttle,node-name=base,throttle-group=${throttleGroup},file=base-raw,read-only=on`,
     '-device', 'virtio-blk-pci,drive=base',
     // A clone does not boot: it waits for the state of one that did, and could not boot if its guest reset it.
     ...(role === 'clone'

@@ -9,15 +9,16 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { MayflyError } from '../../core/errors.ts';
-import { printableText } from '../../core/json.ts';
+import { isObject, printableText } from '../../core/json.ts';
 import { limits } from '../../core/limits.ts';
 import { parseStat } from '../../core/procfs.ts';
 import { within } from '../../core/time.ts';
 import type { Clock } from '../../core/time.ts';
 import type { Jail, JailSlot } from '../jail.ts';
-import type { Machine, MachineExit, ProcessIdentity, TemplateSpec } from './contract.ts';
-import { descriptors, machineArguments } from './machine.ts';
+import type { DiskRates, Machine, MachineExit, ProcessIdentity, TemplateSpec } from './contract.ts';
+import { descriptors, machineArguments, throttleGroup } from './machine.ts';
 import { Qmp, QmpError } from './qmp.ts';
+import type { QmpObject } from './qmp.ts';
 
 export interface QemuOptions {
   /** Absolute path or name of the QEMU binary. */
@@ -103,6 +104,25 @@ export class QemuProcess implements Machine {
 
   async resume(): Promise<void> {
     await this.qmp.execute('cont');
+  }
+
+  async limitDisk({ readBytesPerSecond, readOperationsPerSecond }: DiskRates): Promise<void> {
+    const value = { 'bps-read': readBytesPerSecond, 'iops-read': readOperationsPerSecond };
+    await this.#throttle('qom-set', { value });
+  }
+
+  async diskRates(): Promise<DiskRates> {
+    const found = await this.#throttle('qom-get', {});
+    const rate = (name: string): number => (isObject(found) ? Number(found[name]) : Number.NaN);
+    return { readBytesPerSecond: rate('bps-read'), readOperationsPerSecond: rate('iops-read') };
+  }
+
+  async #throttle(command: 'qom-set' | 'qom-get', more: QmpObject): Promise<unknown> {
+    try {
+      return await this.qmp.execute(command, { path: `/objects/${throttleGroup}`, property: 'limits', ...more });
+    } catch (thrown) {
+      throw new MayflyError('E_CLONE_FAILED', `disk rates: ${(thrown as Error).message}`, { cause: thrown });
+    }
   }
 
   /** Runs a migration command to its end; RAM is left out of it. Rejects with QmpError. */

@@ -39,7 +39,9 @@ const states: Readonly<Record<string, () => Promise<Rig>>> = {
 };
 
 const frames: Readonly<Record<string, (guest: ScriptedGuest) => void>> = {
-  HELLO: (guest) => guest.say('HELLO', { protocol: 1, agentVersion: '', kernelRelease: '', memoryBytes: 0 }),
+  HELLO: (guest) => guest.say('HELLO', {
+    protocol: 1, agentVersion: '', kernelRelease: '', memoryBytes: 0, policyFeatures: '',
+  }),
   READY: (guest) => guest.say('READY', { warm: 1 }),
   ADOPTED: (guest) => guest.say('ADOPTED', adopted),
   PROOF: (guest) => guest.say('PROOF', { fact: facts }),

@@ -195,6 +195,8 @@ export const configuration: Configuration = {
   env: ['HOME=/tmp'],
   uid: 1000,
   gid: 1000,
+  policy: Buffer.from('policy'),
+  filter: Buffer.alloc(8),
 };
 
 export const exit: Message<'EXIT'> = {

@@ -11,7 +11,11 @@ import { limits } from '../../../src/core/limits.ts';
 import { ManualClock, ScriptedGuest, settle, Transport } from './rig.ts';
 
 const prepare = { argv: ['/usr/bin/node'], env: ['A=1'], uid: 1000, gid: 1000, scratchBytes: 67_108_864 };
-const hello = { protocol: 1, agentVersion: '0.1.0', kernelRelease: '6.1.0', memoryBytes: 268_435_456 };
+const hello = {
+  protocol: 1, agentVersion: '0.1.0', kernelRelease: '6.1.0', memoryBytes: 268_435_456, policyFeatures: 'caps {}\n',
+};
+
+const policy = async (features: string): Promise<Buffer> => Buffer.from(`compiled for ${features}`);
 
 interface TemplateRig {
   readonly transport: Transport;
@@ -23,7 +27,7 @@ interface TemplateRig {
 function templateRig(): TemplateRig {
   const transport = new Transport();
   const clock = new ManualClock();
-  const prepared = prepareTemplate({ transport, clock, prepare });
+  const prepared = prepareTemplate({ transport, clock, prepare, policy });
   return { transport, clock, guest: new ScriptedGuest(transport, 0n), prepared };
 }
 
@@ -39,7 +43,9 @@ test('hello, prepare, ready: the transport is left open and paused', async () =>
   await settle();
   const [frame, ...rest] = rig.guest.take();
   assert.ok(frame !== undefined && rest.length === 0);
-  assert.deepEqual(decodeMessage(frame.type, frame.payload), { name: 'PREPARE', fields: prepare });
+  assert.deepEqual(decodeMessage(frame.type, frame.payload), {
+    name: 'PREPARE', fields: { ...prepare, policy: Buffer.from('compiled for caps {}\n') },
+  });
   rig.guest.say('READY', { warm: 1 });
   assert.deepEqual(await rig.prepared, { hello, warm: true });
   assert.equal(rig.clock.pending, 0);

@@ -24,7 +24,7 @@ interface Ended {
 
 async function mayfly(...args: readonly string[]): Promise<Ended> {
   let [out, err] = ['', ''];
-  const image = { name: 'node', digest: `sha256:${'1'.repeat(64)}`, runtime: { argv: [] } };
+  const image = { name: 'node', digest: `sha256:${'1'.repeat(64)}`, runtime: { argv: [] }, manifest: {} };
   const app = {
     repository: async () => ({ images: { get: async () => image } }),
     selectImage: async () => ({ image: 'node', reasons: [{ field: 'image', because: 'default' }] }),

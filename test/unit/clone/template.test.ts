@@ -64,7 +64,8 @@ function open({ during = async () => {}, ...changes }: Setting = {}): Templates 
     },
   };
   return openTemplates({
-    home, vmm, clock, workloadId: 1000, builder: '1-1', alive: async () => true,
+    home, vmm, clock, workloadId: 1000, compile: async (text, features) => Buffer.from(text + features),
+    builder: '1-1', alive: async () => true,
     kernel: { path: '/kernel', digest: 'sha256:kernel' }, initramfs: { path: '/initramfs', digest: 'sha256:initramfs' },
     ...changes,
   });
@@ -181,10 +182,12 @@ const damages: Readonly<Record<string, (folder: string) => void>> = {
   'state changed': (folder) => replace(join(folder, 'state'), 'FAKE'),
   'state cut off': (folder) => replace(join(folder, 'state'), ''),
   'state gone': (folder) => rmSync(join(folder, 'state')),
+  'features changed': (folder) => replace(join(folder, 'features'), 'weaker'),
+  'features gone': (folder) => rmSync(join(folder, 'features')),
   'seal cut off': (folder) => replace(join(folder, 'template.json'), '{"templateVersion":1'),
   'seal of another version': (folder) => {
     const path = join(folder, 'template.json');
-    replace(path, readFileSync(path, 'utf8').replace('"templateVersion": 1', '"templateVersion": 2'));
+    replace(path, readFileSync(path, 'utf8').replace('"templateVersion": 2', '"templateVersion": 1'));
   },
   'seal gone, as when a removal was interrupted': (folder) => rmSync(join(folder, 'template.json')),
 };

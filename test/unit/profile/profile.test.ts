@@ -93,7 +93,7 @@ test('a limit out of its bounds is refused with the bounds and the flag', () => 
 });
 
 const { profile } = generateProfile({ request: request(), codeBytes: 0 });
-const expected = expectedFacts(profile);
+const expected = expectedFacts(profile, Buffer.from('policy'));
 
 test('an equal proof, in any order, has no differences', () => {
   assert.deepEqual(compareFacts(expected, expected.toReversed()), []);
