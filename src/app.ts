@@ -21,6 +21,7 @@ import { MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
 import type { Random } from './core/random.ts';
 import type { Clock } from './core/time.ts';
+import type { Event } from './event/event.ts';
 import type { Workload } from './event/workload.ts';
 import type { ImageAdmin } from './image/admin.ts';
 import type { FunctionClass } from './image/manifest.ts';
@@ -36,6 +37,7 @@ import type { ImageChoice } from './profile/choose.ts';
 import type { Profile } from './profile/profile.ts';
 import type { RequestedLimits, RequestedPaths } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
+import type { EventSource, Threat } from './rules/context.ts';
 import type { Reclaimed } from './release/reclaim.ts';
 import type { Outcome, RunObserver } from './stages.ts';
 
@@ -57,6 +59,7 @@ export interface AppOptions {
 
 /** What is thought of an event before it runs; nothing was run. */
 export interface ScoredEvent extends Assessment {
+  readonly observables: readonly { readonly kind: string; readonly value: string; readonly where: string }[];
   readonly attachments: readonly Omit<Attachment, 'content'>[];
   readonly complexity: Complexity;
   readonly notes: readonly string[];
@@ -167,7 +170,12 @@ export class App {
     ]);
     const { clock, random, disk, processes } = this.#options;
     const repository = await this.repository();
-    const { image: reference, reasons } = await this.selectImage(order);
+    const intel = await (await this.intel()).ready();
+    const found = await intel?.threat(await this.#accepted(order.event), order.policy?.source ?? {});
+    const { withThreat } = await import('./policy.ts');
+    const policy = found === undefined ? order.policy : withThreat(order.policy, found);
+    const choosing = policy === undefined ? order : { ...order, policy };
+    const { image: reference, reasons } = await this.selectImage(choosing);
     const image = await repository.images.get(reference, { allowUnsigned: order.allowUnsigned === true });
     const engine = await this.engine(order.accelerator);
     observer.engine?.(engine);
@@ -186,6 +194,7 @@ export class App {
       home: this.home, clock, random, disk, processes, template,
       network: realNetwork(resolversOf(this.#options.environment('MAYFLY_RESOLVERS'))),
       vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
+      ...(intel === undefined ? {} : { denies: intel.denies }),
     });
     const request = {
       image: { name: image.name, digest: image.digest, policy: image.manifest.policy, reasons },
@@ -195,7 +204,7 @@ export class App {
       ...(order.paths === undefined ? {} : { paths: order.paths }),
       ...(order.network === undefined ? {} : { network: order.network }),
       minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
-      ...(order.policy === undefined ? {} : { policy: order.policy }),
+      ...(policy === undefined ? {} : { policy }),
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
     return await runEvent(stages, request, observer);
@@ -204,11 +213,8 @@ export class App {
   /** The image of an order, as far as it can be told before there is a run. Rejects with E_EVENT_* and E_IMAGE_*. */
   async selectImage(order: ImageOrder): Promise<ImageChoice> {
     const { image: requested, functionClass, language, workload, policy } = order;
-    const [{ selectImage }, { acceptEvent }, { newRunId }, repository] = await Promise.all([
-      import('./selection.ts'), import('./event/accept.ts'), import('./core/ids.ts'), this.repository(),
-    ]);
-    const { clock, random } = this.#options;
-    const event = acceptEvent({ bytes: order.event, runId: newRunId(clock, random), clock });
+    const [{ selectImage }, repository] = await Promise.all([import('./selection.ts'), this.repository()]);
+    const event = await this.#accepted(order.event);
     const name = workload.kind === 'runtime' ? workload.handler : (workload.argv[0] ?? '');
     return await selectImage({
       event, images: repository.images.list(), requested, functionClass, language, policy,
@@ -225,18 +231,36 @@ export class App {
     return this.#intel;
   }
 
+  /** What intelligence says about an event before it runs; undefined without intelligence. Rejects as `score`. */
+  async threat(event: Buffer, source: EventSource): Promise<Threat | undefined> {
+    const intel = await (await this.intel()).ready();
+    if (intel === undefined) return undefined;
+    return await intel.threat(await this.#accepted(event), source);
+  }
+
+  /** As the run will accept it. */
+  async #accepted(bytes: Buffer): Promise<Event> {
+    const { clock, random } = this.#options;
+    const [{ acceptEvent }, { newRunId }] = await Promise.all([import('./event/accept.ts'), import('./core/ids.ts')]);
+    return acceptEvent({ bytes, runId: newRunId(clock, random), clock });
+  }
+
   /** `event`: UTF-8 JSON. Rejects with E_EVENT_INVALID, E_EVENT_TOO_LARGE, E_USAGE or E_INTEL_CONFIG. */
   async score(event: Buffer, sourceAddress: string | undefined): Promise<ScoredEvent> {
     const { clock, random } = this.#options;
-    const [{ acceptEvent }, { newRunId }, { estimateComplexity }, intel] = await Promise.all([
-      import('./event/accept.ts'), import('./core/ids.ts'), import('./profile/complexity.ts'), this.intel(),
+    const [{ acceptEvent }, { newRunId }, { estimateComplexity }, { whereOf }, intel] = await Promise.all([
+      import('./event/accept.ts'), import('./core/ids.ts'), import('./profile/complexity.ts'),
+      import('./intel/observe.ts'), this.intel(),
     ]);
     const { cloudEvent, bytes } = acceptEvent({ bytes: event, runId: newRunId(clock, random), clock });
     const source = sourceAddress === undefined ? {} : { sourceAddress };
-    const { assessment, observed, notes } = await intel.assess({ value: cloudEvent, bytes: bytes.length, ...source });
+    const { assessment, observed, notes } = await intel.assess({
+      value: cloudEvent, bytes: bytes.length, text: bytes, ...source,
+    });
     const complexity = estimateComplexity({ ...observed, functionClass: 'web' });
     const attachments = observed.attachments.map(({ content: _content, ...attachment }) => attachment);
-    return { ...assessment, attachments, complexity, notes };
+    const observables = observed.observables.map(({ kind, value, place }) => ({ kind, value, where: whereOf(place) }));
+    return { ...assessment, observables, attachments, complexity, notes };
   }
 
   /** Makes the template of an image's smallest machine, unless there is one. Rejects as `run` does. */

@@ -14,6 +14,7 @@ import { newRunId } from './core/ids.ts';
 import { isoTime } from './core/time.ts';
 import { EgressBroker } from './egress/broker.ts';
 import type { Network } from './egress/broker.ts';
+import type { Denies } from './egress/contract.ts';
 import { acceptEvent } from './event/accept.ts';
 import type { Event } from './event/event.ts';
 import { httpRequestOf } from './event/http.ts';
@@ -42,6 +43,8 @@ export interface ComposeOptions extends CloneOptions {
   /** What brokers of runs dial and resolve with. */
   readonly network: Network;
   readonly origin: (request: RunRequest) => Origin;
+  /** What threat intelligence lists may not be connected to, whatever a profile allows. */
+  readonly denies?: Denies;
   /** Clones that wait; without it every clone is made when its event is there. */
   readonly pool?: Pool;
 }
@@ -58,7 +61,10 @@ export function createStages(options: ComposeOptions): Stages {
       return (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context));
     },
     bridge: (clone, profile, { workload }, signal) => proveProfile(clone, profile, workload, signal),
-    egress: ({ profile }) => new EgressBroker({ policy: profile.network, network: options.network, clock }),
+    egress: ({ profile }) => {
+      const denies = options.denies === undefined ? {} : { denies: options.denies };
+      return new EgressBroker({ policy: profile.network, network: options.network, clock, ...denies });
+    },
     execute: (clone, delivery, signal) => {
       const now = Number(clock.wallNanos() / 1_000_000n);
       const deadlineMillis = now + delivery.profile.profile.limits.wallMillis;

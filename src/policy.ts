@@ -12,6 +12,8 @@ import { codeBytes } from './event/workload.ts';
 import type { Workload } from './event/workload.ts';
 import type { ImageWish } from './profile/choose.ts';
 import { generateProfile } from './profile/generate.ts';
+import type { Policy } from './profile/generate.ts';
+import { threatLevels } from './profile/levels.ts';
 import type { Reason, SealedProfile } from './profile/profile.ts';
 import type { ProfileRequest } from './profile/request.ts';
 import type { EventSource, FunctionFacts, Threat } from './rules/context.ts';
@@ -35,7 +37,7 @@ export interface PolicyRequest extends ProfileRequest {
   readonly policy?: PolicyInput;
 }
 
-const NO_THREAT: Threat = Object.freeze({ score: 0, level: 'low', indicators: [] });
+export const NO_THREAT: Threat = Object.freeze({ score: 0, level: 'low', indicators: [] });
 
 /**
  * Throws E_LIMIT_INVALID, E_EVENT_REJECTED when a rule refuses the event, and E_EVENT_INVALID when it is for a server
@@ -49,9 +51,12 @@ export function decideProfile(event: Event, request: PolicyRequest): SealedProfi
   return generateProfile({ request: { ...request, server }, codeBytes: codeBytes(workload), policy });
 }
 
-function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequest): Decision | undefined {
+function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequest): Policy | undefined {
   const { rules, source = {}, threat = NO_THREAT, functionName } = policy;
-  if (rules === undefined) return policy.threat === undefined ? undefined : withoutRules(threat);
+  if (rules === undefined) {
+    const nothing = { wishes: [], destinations: [], reasons: [] };
+    return policy.threat === undefined ? undefined : explained(threat, { ...threat, ...nothing });
+  }
   const name = functionName ?? (workload.kind === 'runtime' ? workload.handler : (workload.argv[0] ?? ''));
   const target: FunctionFacts = { name, image: image.name, kind: workload.kind };
   const { acceptedNanos } = event;
@@ -60,7 +65,15 @@ function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequ
     throw new MayflyError('E_EVENT_REJECTED', decision.rejections.join('; '));
   }
   const chosen = decision.images.map(({ image: name, by }) => ({ field: 'rules', because: `${by} chooses ${name}` }));
-  return { ...decision, reasons: [threatReason(decision), ...decision.reasons, ...chosen] };
+  return explained(threat, { ...decision, reasons: [...decision.reasons, ...chosen] });
+}
+
+type Said = Pick<Decision, 'score' | 'level' | 'wishes' | 'destinations' | 'reasons'>;
+
+function explained(threat: Threat, { score, level, wishes, destinations, reasons }: Said): Policy {
+  const lines = [`score ${score} of 100, level ${level}`, ...(threat.explanation ?? [])];
+  const about = lines.map((because): Reason => ({ field: 'threat', because }));
+  return { level, wishes, destinations, reasons: [...about, ...reasons], denied: threat.denied ?? [] };
 }
 
 /** What rules say about the image of an event, as far as it is known without one. */
@@ -76,12 +89,19 @@ export function imageWishes(
   return { level, wishes: images };
 }
 
-function withoutRules({ score, level }: Threat): Decision {
-  return { score, level, wishes: [], images: [], rejections: [], reasons: [threatReason({ score, level })] };
-}
-
-function threatReason({ score, level }: Pick<Decision, 'score' | 'level'>): Reason {
-  return { field: 'threat', because: `score ${score} of 100, level ${level}` };
+/** What a caller knows with what intelligence has found; of two threats the higher one counts. */
+export function withThreat(policy: PolicyInput | undefined, found: Threat): PolicyInput {
+  const given = policy?.threat;
+  if (given === undefined) return { ...policy, threat: found };
+  const index = Math.max(threatLevels.indexOf(given.level), threatLevels.indexOf(found.level));
+  const threat = {
+    score: Math.max(given.score, found.score),
+    level: threatLevels[index] ?? 'critical',
+    indicators: [...given.indicators, ...found.indicators],
+    explanation: [`given by the caller: ${given.score}`, ...(found.explanation ?? [])],
+    denied: found.denied ?? [],
+  };
+  return { ...policy, threat };
 }
 
 // ---- without a VM ---------------------------------------------------------------------------------------------------
@@ -112,6 +132,7 @@ export function decideCase(one: RuleCase, rules: RuleSet | undefined): CaseResul
     paths: one.paths ?? {},
     minimumIsolation: one.minimumIsolation ?? 'tcg',
     workload,
+    ...(one.network === undefined ? {} : { network: one.network }),
     policy: { ...(rules === undefined ? {} : { rules }), source: one.source, threat: one.threat },
   };
   try {

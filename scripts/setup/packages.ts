@@ -17,6 +17,7 @@ export const systemPackages: readonly (readonly [name: string, use: string])[] =
   ['gcc', 'compiles the native part of the Node shim'],
   ['libc6-dev', 'its headers'],
   ['binutils', 'strips the image of what only debuggers need'],
+  ['yara', 'matches rules on attachments'],
   ['xz-utils', 'unpacks kernel modules'],
 ];
 

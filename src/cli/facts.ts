@@ -19,7 +19,7 @@ export async function policyOf(io: Io, { rules, from, score }: FactOptions): Pro
   const source = sourceOf(from ?? []);
   const threat = score === undefined ? undefined : threatOf(score);
   const set = rules === undefined ? undefined : await rulesOf(io, rules);
-  if (set === undefined && threat === undefined) return undefined;
+  if (set === undefined && threat === undefined && from === undefined) return undefined;
   return { source, ...(set === undefined ? {} : { rules: set }), ...(threat === undefined ? {} : { threat }) };
 }
 

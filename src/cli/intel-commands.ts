@@ -18,6 +18,8 @@ export function addIntelCommands(program: Command, io: Io, exit: (code: number) 
   intel.command('sync').description('pull feeds; a suspicious one is quarantined and its last good copy stays')
     .argument('[feeds...]', 'names (default: all)')
     .option('--accept', 'take a copy that would be quarantined, without the rows that were found')
+    .option('--due', 'only feeds whose time has come (`every` in feeds.yaml)')
+    .option('--watch', 'go on pulling feeds in their time, until Ctrl-C')
     .option('--json', 'as JSON')
     .addHelpText('after', '\nExample:\n  mayfly intel sync --json\n')
     .action(async (feeds: string[], options) => exit(await (await load()).intelSync(io, feeds, options)));

@@ -15,10 +15,14 @@ interface IntelCliOptions {
 
 interface SyncCliOptions extends IntelCliOptions {
   readonly accept?: boolean;
+  readonly due?: boolean;
+  readonly watch?: boolean;
 }
 
 /** Exit code 0 when every feed is in order, else that of the first that is not. */
-export async function intelSync(io: Io, names: readonly string[], { json, accept }: SyncCliOptions): Promise<number> {
+export async function intelSync(io: Io, names: readonly string[], options: SyncCliOptions): Promise<number> {
+  const { json, accept, due, watch } = options;
+  if (watch === true) return await intelWatch(io, names, options);
   if (accept === true && names.length === 0)
     throw new MayflyError('E_USAGE', '--accept needs the name of the feed to accept');
   const intel = await (await io.openApp()).intel();
@@ -26,6 +30,7 @@ export async function intelSync(io: Io, names: readonly string[], { json, accept
   let [shownAt, shown] = [0, false];
   const results = await intel.sync({
     only: names,
+    due: due === true,
     accept: accept === true,
     signal: io.signal,
     progress: (feed, count) => {
@@ -42,6 +47,23 @@ export async function intelSync(io: Io, names: readonly string[], { json, accept
   if (json === true)
     printJson(io, results.map(({ name, result, state }) => ({ name, result, ...state })));
   return results.map(exitOf).find((code) => code !== 0) ?? 0;
+}
+
+/** A line for each pull, until Ctrl-C. */
+async function intelWatch(io: Io, names: readonly string[], { json, accept, due }: SyncCliOptions): Promise<number> {
+  if (names.length > 0 || accept === true || due === true)
+    throw new MayflyError('E_USAGE', '--watch pulls every feed in its time: it goes with no name and no --accept');
+  const colours = paint(io.colour);
+  await (await (await io.openApp()).intel()).watch({
+    signal: io.signal,
+    done: (synced) => {
+      const { name, result, state } = synced;
+      if (json === true) io.out(`${JSON.stringify({ name, result, ...state })}\n`);
+      else io.err(describe(synced, colours));
+    },
+    failed: ({ code, message }) => io.err(`${colours.red('failed')}       ${code}: ${clean(message)}\n`),
+  });
+  return 0;
 }
 
 function exitOf({ result, state }: Synced): number {

@@ -1,5 +1,7 @@
 /** Profiles against what a test expects of them, and against each other. */
 import type { CaseResult } from '../policy.ts';
+import { canonicalJson } from '../core/json.ts';
+import type { SealedProfile } from '../profile/profile.ts';
 import { fieldNames, fieldOf, showFieldValue } from '../profile/order.ts';
 import type { RuleTest } from '../rules/suite.ts';
 
@@ -39,10 +41,20 @@ export function profileDifferences(before: CaseResult, after: CaseResult): strin
     if (before.kind === after.kind) return [];
     return [after.kind === 'rejected' ? `would be refused: ${after.message}` : 'would no longer be refused'];
   }
-  return fieldNames.flatMap((field) => {
+  return [...networkDifference(before.sealed, after.sealed), ...fieldNames.flatMap((field) => {
     const [old, now] = [fieldOf(before.sealed.profile, field), fieldOf(after.sealed.profile, field)];
     if (old === now) return [];
     const why = after.sealed.reasons.findLast((reason) => reason.field === field && reason.overruled !== true)?.because;
     return [`${field}: ${showFieldValue(field, old)} → ${showFieldValue(field, now)} (${why})`];
-  });
+  })];
+}
+
+/** Destinations that are new, and those that are gone. */
+function networkDifference(before: SealedProfile, after: SealedProfile): string[] {
+  const lines = ({ profile }: SealedProfile): string[] => profile.network.rules.map((rule) => canonicalJson(rule));
+  const [old, now] = [lines(before), lines(after)];
+  return [
+    ...now.filter((line) => !old.includes(line)).map((line) => `network: + ${line}`),
+    ...old.filter((line) => !now.includes(line)).map((line) => `network: - ${line}`),
+  ];
 }

@@ -1,12 +1,13 @@
 /** `mayfly profile`: the profile that an event would get, without a VM. */
 import { extname } from 'node:path';
-import { decideCase } from '../policy.ts';
+import { decideCase, NO_THREAT, withThreat } from '../policy.ts';
 import { MayflyError } from '../core/errors.ts';
 import { formatReasons } from './explain.ts';
 import { policyOf } from './facts.ts';
 import type { FactOptions } from './facts.ts';
 import { paint, printJson } from './io.ts';
 import type { Io } from './io.ts';
+import { networkOf } from './network.ts';
 import { classOf, eventOf, languageOfEnding, limitsOf, pathsOf } from './run.ts';
 import type { RunOptions } from './run.ts';
 
@@ -17,8 +18,13 @@ export interface ProfileOptions extends FactOptions, Omit<RunOptions, 'rules' | 
 
 /** Exit 0 with the profile; E_EVENT_REJECTED when a rule refuses the event. */
 export async function profile(io: Io, options: ProfileOptions): Promise<number> {
-  const [policy, event] = [await policyOf(io, options), await eventOf(io, options)];
+  const event = await eventOf(io, options);
   const app = await io.openApp();
+  const given = await policyOf(io, options);
+  const source = given?.source ?? {};
+  const found = await app.threat(event, source);
+  const policy = found === undefined ? given : withThreat(given, found);
+  const { network } = await networkOf(io, options);
   const functionClass = classOf(options.class);
   const named = options.function ?? '/function/handler';
   const byEnding = languageOfEnding.get(extname(named));
@@ -35,13 +41,14 @@ export async function profile(io: Io, options: ProfileOptions): Promise<number> 
   const decided = decideCase(
     {
       event,
-      source: policy?.source ?? {},
+      source,
       function: {
         name: named,
         image: image.name,
         kind: image.runtime === null ? 'executable' : 'runtime',
       },
-      threat: policy?.threat ?? { score: 0, level: 'low', indicators: [] },
+      threat: policy?.threat ?? NO_THREAT,
+      ...(network === undefined ? {} : { network }),
       atMillis: Number(io.wallNanos() / 1_000_000n),
       imageDigest: image.digest,
       imageReasons: choice.reasons,

@@ -53,6 +53,7 @@ export interface RunOptions extends FactOptions {
   readonly raw?: boolean;
   readonly json?: boolean;
   readonly trace?: boolean;
+  readonly explain?: boolean;
 }
 
 /** Program of the runtime that a handler needs, by its ending. */
@@ -86,13 +87,20 @@ export async function run(io: Io, options: RunOptions, args: readonly string[]):
   if (options.json === true) io.out(`${jsonOutcome(outcome, { engine, raw })}\n`);
   else if (outcome.verdict.kind === 'accepted') io.out(shown(io, outcome, raw));
   else io.err(formatProblem(outcome.verdict, colours));
+  if (outcome.profile !== undefined && (options.explain === true || (options.trace === true && decided(outcome)))) {
+    io.err(formatReasons(outcome.profile, colours));
+  }
   if (options.trace === true) {
-    if (order.policy !== undefined && outcome.profile !== undefined) io.err(formatReasons(outcome.profile, colours));
     io.err(formatTimeline(outcome.timeline, colours));
     io.err(formatNetwork(outcome.network, colours) + formatSummary(outcome, colours));
   }
   warn(io, outcome);
   return exitCodeOf(outcome.verdict);
+}
+
+/** Somebody beside the caller had something to say. */
+function decided({ profile }: Outcome): boolean {
+  return profile?.reasons.some(({ field }) => field === 'threat' || field === 'rules') === true;
 }
 
 function warn(io: Io, { truncated, release, state }: Outcome): void {

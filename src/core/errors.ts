@@ -2,10 +2,13 @@
  * One error class, one table of codes. A code is a promise to scripts and is never reused for another meaning.
  *
  * What a guest does wrong is not an exception: it ends as a verdict that carries one of the same codes
- * (validate/verdict.ts). Exceptions are for callers, operators and the host itself.
- *
- * test/unit/core/errors.test.ts keeps this table and docs/ERRORS.md identical.
+ * (validate/verdict.ts). Exceptions are for callers, operators and the host itself. test/unit/core/errors.test.ts keeps
+ * this table and docs/ERRORS.md identical.
  */
+
+import { exitCodes } from './exit-codes.ts';
+
+export { exitCodes };
 
 /** Who has to act. `caller`: event, function or command line. `operator`: the machine or its configuration. */
 export type Blame = 'caller' | 'guest' | 'host' | 'operator';
@@ -24,23 +27,6 @@ interface Meaning {
   /** What to do about it, one sentence. */
   readonly remedy: string;
 }
-
-/** Exit codes by meaning: scripts branch on these. */
-export const exitCodes = Object.freeze({
-  ok: 0,
-  /** The function ran and failed: it threw, timed out, ran out of memory or returned something unusable. */
-  functionFailed: 1,
-  /** The command line, event or function could not be used as given. */
-  usage: 2,
-  /** The machine or its set-up is not able to run clones; `mayfly doctor` says why. */
-  environment: 3,
-  /** Mayfly itself failed. */
-  internal: 4,
-  /** The guest broke the rules of the bridge or of its profile. */
-  violation: 5,
-  /** Ctrl-C. 128 + signal, as shells do: 143 for SIGTERM, 129 for SIGHUP. */
-  interrupted: 130,
-});
 
 export const errorTable = Object.freeze({
   // ---- set-up and machine ------------------------------------------------------------------------------------------
@@ -169,6 +155,11 @@ export const errorTable = Object.freeze({
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,
     title: 'What a threat feed sent is not in its format',
     remedy: 'The last good copy stays in use; check `format` in feeds.yaml.',
+  },
+  E_INTEL_SIGNATURE: {
+    stage: 'setup', blame: 'operator', retryable: true, exit: exitCodes.environment,
+    title: 'A threat feed is not what its publisher has signed',
+    remedy: 'The last good copy stays in use; ask the publisher, and check the key in feeds.yaml.',
   },
   E_INTEL_TOO_LARGE: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.environment,

@@ -7,83 +7,20 @@
  */
 
 import { egressLimits } from './egress-limits.ts';
+import { intelLimits } from './intel-limits.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
 export const limits = Object.freeze({
+  ...intelLimits,
+
   // ---- event -------------------------------------------------------------------------------------------------------
   /** Encoded event, bytes. Larger payloads belong in object storage with a reference in the event. */
   eventBytesMax: 6 * MiB,
   /** Nesting of an event's JSON. Deep nesting costs stack in every parser that meets it, also in the guest. */
   eventDepthMax: 128,
-
-  // ---- threat intelligence -----------------------------------------------------------------------------------------
-  /** Configuration of the feeds, bytes. */
-  intelConfigBytesMax: 256 * KiB,
-  /** Feeds of one home, and with that the sources that an indicator can have. */
-  intelFeedsMax: 64,
-  /** One download of a line format, bytes after decompression: it is streamed, never held. */
-  intelFeedBytesMax: 512 * MiB,
-  /** One JSON document (STIX bundle, TAXII page, MISP event), bytes: it is held and parsed whole. */
-  intelDocumentBytesMax: 64 * MiB,
-  /** Nesting of such a document. */
-  intelDocumentDepthMax: 64,
-  /** Indicators of one feed; the rest is dropped and said. */
-  intelIndicatorsPerFeedMax: 1_000_000,
-  /** Indicators in the index, about 70 bytes each and their values; the rest is dropped and said. */
-  intelIndicatorsMax: 2_000_000,
-  /** Entries of one value in the index: more sources than this say no more. */
-  intelEntriesPerValueMax: 64,
-  /** Different lists of labels in the index; further ones are left out of the reasons. */
-  intelLabelSetsMax: 65_535,
-  /** Labels of one indicator, and UTF-16 units of each. */
-  intelLabelsMax: 16,
-  intelLabelUnits: 80,
-  /** One line of a feed, UTF-16 units. */
-  intelLineUnitsMax: 8192,
-  /** Pages of one TAXII pull, and documents of one MISP folder. */
-  intelPagesMax: 1000,
-  /** One request to a feed, ms, from connecting to the last byte. */
-  intelFetchMillisMax: 120_000,
-  /** Tries of one request, and the longest wait between two, ms. */
-  intelFetchTriesMax: 4,
-  intelBackoffMillisMax: 30_000,
-  /** Redirects that one request follows. */
-  intelRedirectsMax: 3,
-  /** Age of the last good copy after which a feed counts as stale, seconds: default. */
-  intelMaxAgeSecondsDefault: 172_800,
-  /** Findings of one feed that are kept in its state. */
-  intelFindingsKept: 20,
-  /** State of one feed on disk, bytes. */
-  intelStateBytesMax: 64 * KiB,
-  /** Waiting for another process that pulls, ms. */
-  intelLockMillisMax: 10_000,
-  /** Values of one event that are visited, and UTF-16 units of text that are searched. */
-  observeNodesMax: 200_000,
-  observeUnitsMax: 8 * MiB,
-  /** Nesting of an event that is followed. Beyond it the rest is not seen, and that is scored. */
-  observeDepthMax: 256,
-  /** Values that are picked out of an event's texts, the same one each time that it occurs. */
-  observeMatchesMax: 50_000,
-  /** Observables of one event, and attachments that are decoded. */
-  observablesMax: 5000,
-  attachmentsMax: 64,
-  /** All decoded attachments together, bytes. */
-  attachmentBytesMax: 16 * MiB,
-  /** Layers of encoding (base64 in JSON in base64) that are opened. */
-  attachmentLayersMax: 3,
-  /** Start of an attachment that its type is recognised by, bytes. */
-  sniffBytes: 64 * KiB,
-  /** Members of an archive that are listed. */
-  archiveMembersMax: 2000,
-  /** Matches and reasons of one assessment that are listed; all count. */
-  matchesListedMax: 100,
-  /** Rule files of YARA, one scan in seconds, and its output in bytes. */
-  yaraFilesMax: 64,
-  yaraSecondsMax: 10,
-  yaraOutputBytesMax: 256 * KiB,
 
   // ---- function code -----------------------------------------------------------------------------------------------
   /** Sum of all files of one function, bytes. It is written into the clone's scratch memory. */
@@ -192,6 +129,9 @@ export const limits = Object.freeze({
   openFilesDefault: 1024,
   /** Open files: the most a caller may ask for. */
   openFilesMax: 65_536,
+  /** What forensics keeps: default and most, days. */
+  retentionDaysDefault: 30,
+  retentionDaysMax: 365,
   /** CPU bandwidth period of cgroup v2, microseconds. */
   cpuPeriodMicros: 100_000,
   /** Least CPU time per period, microseconds: the kernel accepts no less than 1,000. */
@@ -235,36 +175,6 @@ export const limits = Object.freeze({
   ociPackMiB: 256,
   /** Files in a docker-archive beside the layers' own. */
   ociArchiveFilesMax: 4096,
-
-  // ---- rules -------------------------------------------------------------------------------------------------------
-  /** Files of one folder of rules, and bytes of each. */
-  ruleFilesMax: 64,
-  ruleFileBytesMax: 256 * KiB,
-  /** Lines and opening brackets of one file: the parser of YAML needs up to 30 µs for each. */
-  ruleFileMarksMax: 20_000,
-  /** Rules of one set. All of them are evaluated for each event: 200 took 0.04 to 0.5 ms. */
-  rulesMax: 1_000,
-  /** Text of one expression, UTF-16 units, parts of its tree and their nesting: parsed in 20 ms at worst. */
-  ruleExpressionUnitsMax: 2_048,
-  ruleNodesMax: 1_000,
-  /** Opening brackets of one expression: the parser's time grows with the cube of their nesting. */
-  ruleBracketsMax: 128,
-  ruleDepthMax: 64,
-  /** Loops within loops. Two suffice to compare two lists. */
-  ruleLoopDepthMax: 2,
-  /** One regular expression, UTF-16 units, and the text that it may read. RE2 needs up to 0.2 µs for a unit. */
-  rulePatternUnitsMax: 256,
-  ruleMatchedUnitsMax: 64 * KiB,
-  /** Steps of one rule, and of all rules, on one event: a step takes 10-100 ns, so 5 ms and 50 ms at worst. */
-  ruleStepsMax: 50_000,
-  ruleStepsOfEventMax: 500_000,
-  /** Events of one `rules diff`: files of a folder, and bytes of a .jsonl file. */
-  rulesDiffEventsMax: 10_000,
-  rulesDiffBytesMax: 256 * MiB,
-  /** Problems of one rule set that are reported. */
-  ruleProblemsMax: 50,
-  /** Text of a rule's name, description or rejection, UTF-16 units. */
-  ruleTextUnitsMax: 500,
 
   // ---- host --------------------------------------------------------------------------------------------------------
   /** Console kept of one VM, bytes: enough for a kernel panic. */

@@ -8,7 +8,7 @@ import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
 import { within } from '../core/time.ts';
 import type { NetworkPolicy } from '../profile/network.ts';
-import type { Broker, GuestEnd, Refusal, Target, WorldEnd } from './contract.ts';
+import type { Broker, Denies, GuestEnd, Refusal, Target, WorldEnd } from './contract.ts';
 import { DnsStream } from './dns-stream.ts';
 import { answerQuery, looksLikeTunnel, Names } from './dns.ts';
 import { PendingFlow } from './flow.ts';
@@ -20,6 +20,7 @@ import { serveHttp2 } from './http2.ts';
 import { Inspector } from './inspector.ts';
 import { judgeProtocol, judgeTls, Requests } from './judge.ts';
 import { decide } from './policy.ts';
+import type { Decision, Destination } from './policy.ts';
 import { TokenBucket } from './rate.ts';
 import { FlowLog } from './report.ts';
 import type { EgressReport } from './report.ts';
@@ -39,6 +40,8 @@ export interface BrokerOptions {
   readonly policy: NetworkPolicy;
   readonly network: Network;
   readonly clock: Clock;
+  /** Asked at every query and dial, so that a feed counts that was pulled meanwhile. */
+  readonly denies?: Denies;
 }
 
 /** Thrown on the way to a connection; `because` goes into the evidence. */
@@ -63,12 +66,14 @@ export class EgressBroker implements Broker {
   readonly #queries: TokenBucket;
   readonly #start: number;
   readonly #open = new Set<PendingFlow>();
+  readonly #denies: Denies | undefined;
   #allowed = 0;
 
-  constructor({ policy, network, clock }: BrokerOptions) {
+  constructor({ policy, network, clock, denies }: BrokerOptions) {
     this.#policy = policy;
     this.#network = network;
     this.#clock = clock;
+    this.#denies = denies;
     this.#start = clock.now();
     this.#connects = new TokenBucket(clock, policy.limits.connectionsPerSecond);
     this.#queries = new TokenBucket(clock, limits.dnsQueriesPerSecond);
@@ -85,7 +90,7 @@ export class EgressBroker implements Broker {
       return undefined;
     }
     const { asked, allowed, message: reply } = answerQuery(message, this.#names, (name) =>
-      decide(this.#policy, { name, address: undefined, port: undefined }).allowed);
+      this.#decide({ name, address: undefined, port: undefined }).allowed);
     if (asked?.name !== undefined && looksLikeTunnel(asked.name)) this.#log.totals.queriesLikeTunnels++;
     if (asked !== undefined) this.#log.query(asked.name ?? null, asked.type, allowed);
     return reply;
@@ -102,7 +107,7 @@ export class EgressBroker implements Broker {
     const upstream = new Upstream(guest, { ...counted, clock: this.#clock, watch: (chunk) => inspector.watch(chunk) });
     const inspector = new Inspector({
       guest, upstream, clock: this.#clock,
-      judgeTls: (hello) => judgeTls(this.#policy, flow, hello),
+      judgeTls: (hello) => judgeTls(this.#policy, flow, hello, this.#denies),
       judgeTcp: () => judgeProtocol(this.#policy, flow, 'tcp'),
       denied: (because) => flow.finish('denied', because),
       handOver: (protocol) => {
@@ -111,7 +116,7 @@ export class EgressBroker implements Broker {
         flow.protocol = 'http';
         const stream = new GuestStream(guest, counted);
         const about = { policy: this.#policy, log: this.#log, clock: this.#clock, start: this.#start };
-        const exchange = new Requests({ ...about, flow });
+        const exchange = new Requests({ ...about, flow, denies: this.#denies });
         (protocol === 'http1' ? serveHttp1 : serveHttp2)(stream, socket, exchange);
         return stream.world;
       },
@@ -146,7 +151,7 @@ export class EgressBroker implements Broker {
   /** Everything that can be said before a name is resolved. */
   #admit({ name, address }: PendingFlow, port: number): void {
     const { connections } = this.#policy.limits;
-    const { allowed, because } = decide(this.#policy, { name, address, port });
+    const { allowed, because } = this.#decide({ name, address, port });
     if (!allowed) throw new Refused('denied', 'denied', because);
     if (!this.#connects.take()) throw new Refused('denied', 'limit', 'more connections per second than allowed');
     if (++this.#allowed > connections) throw new Refused('denied', 'limit', `more than ${connections} connections`);
@@ -166,7 +171,7 @@ export class EgressBroker implements Broker {
   #passes(flow: PendingFlow, text: string, port: number): boolean {
     const host = parseHost(text);
     if (host?.kind !== 'address') return false;
-    const { allowed, because } = decide(this.#policy, { name: flow.name, address: host.address, port });
+    const { allowed, because } = this.#decide({ name: flow.name, address: host.address, port });
     flow.because = because;
     if (!allowed) flow.address = host.address;
     return allowed;
@@ -179,7 +184,7 @@ export class EgressBroker implements Broker {
       if (upstream.over) break;
       const share = (end - this.#clock.now()) / (addresses.length - index);
       flow.address = address;
-      flow.because = decide(this.#policy, { name: flow.name, address, port }).because;
+      flow.because = this.#decide({ name: flow.name, address, port }).because;
       const socket = this.#network.dial(address, port);
       try {
         await within(this.#clock, share, connected(socket), () => failed('timeout', 'nobody answered in time'));
@@ -191,6 +196,10 @@ export class EgressBroker implements Broker {
       }
     }
     throw failed('unreachable', why);
+  }
+
+  #decide(destination: Destination): Decision {
+    return decide(this.#policy, destination, this.#denies);
   }
 
   #count(flow: PendingFlow, sent: number, received: number): boolean {

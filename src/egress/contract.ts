@@ -11,6 +11,16 @@ export interface Target {
   readonly port: number;
 }
 
+/**
+ * What threat intelligence says against a destination, whatever a rule allows: as in `bad.example is listed by botnet
+ * (high, confidence 90)`; undefined for nothing. Name and address are canonical, and either may be unknown. It never
+ * throws.
+ */
+export type Denies = (destination: {
+  readonly name: string | undefined;
+  readonly address: string | undefined;
+}) => string | undefined;
+
 /** Why a connection is not, or not any more; `gone` is a reset without a reason. */
 export type Refusal = 'gone' | 'denied' | 'unreachable' | 'timeout' | 'limit';
 

@@ -7,6 +7,7 @@ import { limits } from '../core/limits.ts';
 import { millisRounded } from '../core/time.ts';
 import type { Clock } from '../core/time.ts';
 import type { NetworkPolicy, Protocol } from '../profile/network.ts';
+import type { Denies } from './contract.ts';
 import type { ClientHello } from './client-hello.ts';
 import type { PendingFlow } from './flow.ts';
 import { parseHost } from './host.ts';
@@ -24,8 +25,13 @@ export function judgeProtocol(policy: NetworkPolicy, flow: PendingFlow, protocol
   return decision;
 }
 
-/** `hello` is undefined for one of SSL 2. */
-export function judgeTls(policy: NetworkPolicy, flow: PendingFlow, hello: ClientHello | undefined): Decision {
+/** `hello` is undefined for one of SSL 2; `denies` knows names that are listed. */
+export function judgeTls(
+  policy: NetworkPolicy,
+  flow: PendingFlow,
+  hello: ClientHello | undefined,
+  denies?: Denies,
+): Decision {
   const given = hello?.serverName;
   const host = given === undefined ? undefined : parseHost(given);
   const serverName = host?.kind === 'name' ? host.name : undefined;
@@ -33,6 +39,8 @@ export function judgeTls(policy: NetworkPolicy, flow: PendingFlow, hello: Client
   flow.tls = { serverName: serverName ?? null, alpn: hello?.alpn ?? [], ech, ja4: hello?.ja4 ?? null };
   const decision = judgeProtocol(policy, flow, 'tls');
   if (!decision.allowed) return decision;
+  const listed = denies?.({ name: serverName, address: undefined });
+  if (listed !== undefined) return denied(listed);
   const audit = policy.mode === 'audit';
   if (ech && policy.tls.ech === 'deny' && !audit) {
     return denied('the ClientHello is encrypted for another name (ECH), which this policy denies');
@@ -78,6 +86,7 @@ export interface RequestsOptions {
   readonly clock: Clock;
   /** When the event was delivered, by `clock`. */
   readonly start: number;
+  readonly denies: Denies | undefined;
 }
 
 /** The requests of one connection. */
@@ -94,9 +103,11 @@ export class Requests implements Exchange {
   }
 
   judge({ method, authority, target }: Asked): Decision {
-    const { policy, flow } = this.#options;
+    const { policy, flow, denies } = this.#options;
     if (method === 'CONNECT') return denied('CONNECT would open a tunnel that nobody can look into');
     const named = hostOf(authority, flow.port);
+    const listed = denies?.(namesOf(named));
+    if (listed !== undefined) return denied(listed);
     const audit = policy.mode === 'audit';
     const wrong = named === undefined
       ? 'the request does not name one host'
@@ -130,6 +141,11 @@ export class Requests implements Exchange {
       method: printableLine(asked.method, 24), path, verdict, because, status,
     });
   }
+}
+
+function namesOf(host: string | undefined): Parameters<Denies>[0] {
+  const isAddress = host !== undefined && parseHost(host)?.kind === 'address';
+  return isAddress ? { name: undefined, address: host } : { name: host, address: undefined };
 }
 
 /** The canonical host of an authority whose port, if it has one, is the connection's. */

@@ -3,16 +3,10 @@ import { getPublicSuffix } from 'tldts';
 import { MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
-import { noNetwork } from '../profile/network.ts';
+import { defaultNetworkLimits as defaultLimits, noNetwork } from '../profile/network.ts';
 import type { NetworkLimits, NetworkPolicy, NetworkRule, Protocol, TlsPolicy } from '../profile/network.ts';
 import { parseCidr, parseHost } from './host.ts';
 import { plainPath } from './policy.ts';
-
-const defaultLimits: NetworkLimits = Object.freeze({
-  connections: limits.egressConnectionsTotalMax,
-  connectionsPerSecond: limits.egressConnectionsPerSecond,
-  bytes: limits.egressBytesDefault,
-});
 
 /** A file of `--network`: `{"mode": "rules", "rules": [{"allow": "*.example.com:443"}, …], "limits": {…}}`. */
 export function parseNetworkFile(text: string): NetworkPolicy {

@@ -2,12 +2,14 @@
  * Whether a connection may be: pure, the same answer for the broker, for the resolver and for `mayfly egress explain`.
  *
  *   1  mode none                       denied
- *   2  an address that is not of the public Internet, and no rule that allows its range with `private: true`   denied
- *   3  any deny rule that applies      denied
- *   4  any allow rule that applies     allowed (all of 3 passed), or mode audit
- *   5  otherwise                       denied
+ *   2  listed by threat intelligence   denied
+ *   3  an address that is not of the public Internet, and no rule that allows its range with `private: true`   denied
+ *   4  any deny rule that applies      denied
+ *   5  any allow rule that applies     allowed (all of 4 passed), or mode audit
+ *   6  otherwise                       denied
  */
 import type { NetworkPolicy, NetworkRule, Protocol } from '../profile/network.ts';
+import type { Denies } from './contract.ts';
 import { contains, specialRange } from './host.ts';
 
 /** What is known of a connection; hosts and addresses are canonical. */
@@ -37,8 +39,10 @@ export interface Decision {
   readonly because: string;
 }
 
-export function decide(policy: NetworkPolicy, destination: Destination): Decision {
+export function decide(policy: NetworkPolicy, destination: Destination, denies: Denies = nothing): Decision {
   if (policy.mode === 'none') return { allowed: false, because: 'the profile allows no network' };
+  const listed = denies(destination);
+  if (listed !== undefined) return { allowed: false, because: listed };
   const { address } = destination;
   const special = address === undefined ? undefined : specialRange(address);
   if (special !== undefined && !policy.rules.some((rule) => isExemption(rule, destination))) {
@@ -51,6 +55,8 @@ export function decide(policy: NetworkPolicy, destination: Destination): Decisio
   if (policy.mode === 'audit') return { allowed: true, because: 'audit: everything that no rule denies' };
   return { allowed: false, because: 'no rule allows it' };
 }
+
+function nothing(): undefined {}
 
 function isExemption(rule: NetworkRule, destination: Destination): boolean {
   return rule.action === 'allow' && rule.private === true && applies(rule, destination, 'surely');

@@ -68,19 +68,35 @@ function centralDirectory(bytes: Buffer): number | undefined {
 
 const BLOCK = 512;
 
+export interface TarMember {
+  readonly name: string;
+  /** Where its content is, as far as the archive has it. */
+  readonly start: number;
+  readonly size: number;
+  readonly isFile: boolean;
+}
+
+/** Headers of the classic and the ustar form, one after another, until the first that makes no sense. */
+export function* tarMembers(bytes: Buffer): Generator<TarMember> {
+  for (let at = 0; at + BLOCK <= bytes.length; ) {
+    const name = text(bytes, at, 100);
+    if (name === '') return;
+    const prefix = bytes.toString('latin1', at + 257, at + 262) === 'ustar' ? text(bytes, at + 345, 155) : '';
+    const size = Number.parseInt(text(bytes, at + 124, 12).trim() || '0', 8);
+    if (!Number.isSafeInteger(size) || size < 0) return;
+    const isFile = bytes[at + 156] === 0x30 || bytes[at + 156] === 0;
+    yield { name: prefix === '' ? name : `${prefix}/${name}`, start: at + BLOCK, size, isFile };
+    at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
+  }
+}
+
 function listTar(bytes: Buffer): ArchiveListing {
   const members: string[] = [];
   let unpackedBytes = 0;
-  for (let at = 0; at + BLOCK <= bytes.length; ) {
-    const name = text(bytes, at, 100);
-    if (name === '') break;
+  for (const { name, size } of tarMembers(bytes)) {
     if (members.length >= limits.archiveMembersMax) return { ...NOTHING, members, unpackedBytes, truncated: true };
-    const prefix = bytes.toString('latin1', at + 257, at + 262) === 'ustar' ? text(bytes, at + 345, 155) : '';
-    const size = Number.parseInt(text(bytes, at + 124, 12).trim() || '0', 8);
-    if (!Number.isSafeInteger(size) || size < 0) break;
-    members.push(prefix === '' ? name : `${prefix}/${name}`);
+    members.push(name);
     unpackedBytes += size;
-    at += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
   }
   return { ...NOTHING, members, unpackedBytes };
 }

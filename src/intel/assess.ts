@@ -2,9 +2,10 @@
  * The threat score of an event, 0 to 100, and every point of it explained.
  *
  * Each source that names something in the event, and each sign in its content, is a cause with a probability of its
- * own: confidence × severity × age for a source, a fixed weight for a sign. They combine as noisy-or, 1 − Π(1 − p):
- * two independent voices say more than one, many weak ones never more than certainty. A source counts once, with the
- * strongest of what it says, because its lines are one opinion. So another indicator can only raise the score.
+ * own: confidence × severity × age × reliability for a source, a fixed weight for a sign. They combine as noisy-or,
+ * 1 − Π(1 − p): two independent voices say more than one, many weak ones never more than certainty. A source counts
+ * once, with the strongest of what it says, because its lines are one opinion. So another indicator can only raise the
+ * score.
  */
 import { limits } from '../core/limits.ts';
 import { levelOf } from '../profile/levels.ts';
@@ -13,7 +14,8 @@ import { signWeights } from './content.ts';
 import type { Sign } from './content.ts';
 import type { Hit } from './index.ts';
 import type { IndicatorKind, Severity } from './indicator.ts';
-import type { Observable, Observed } from './observe.ts';
+import { whereOf } from './observe.ts';
+import type { Observed } from './observe.ts';
 import type { FeedHealth } from './feed.ts';
 import type { IntelSnapshot } from './snapshot.ts';
 
@@ -41,7 +43,6 @@ export interface Assessment {
   readonly reasons: readonly ThreatReason[];
   /** Strongest first; at most `matchesListedMax`. */
   readonly matches: readonly Match[];
-  readonly observables: readonly Observable[];
   readonly signs: readonly Sign[];
   /** Feeds that are not what they should be: whoever relies on the score knows less than configured. */
   readonly degraded: readonly { readonly feed: string; readonly health: FeedHealth }[];
@@ -66,12 +67,12 @@ export interface AssessOptions {
 /** Pure: the same arguments always give the same assessment. */
 export function assess({ observed, snapshot, nowSeconds, yara = [] }: AssessOptions): Assessment {
   const matches: Match[] = [];
-  for (const { kind, value, where } of observed.observables) {
+  for (const { kind, value, place } of observed.observables) {
     for (const { source: number, ...hit } of snapshot.index.lookup(kind, value)) {
-      const probability = probabilityOf(kind, hit, nowSeconds);
+      const { name: source = String(number), reliability = 100 } = snapshot.feeds[number] ?? {};
+      const probability = (probabilityOf(kind, hit, nowSeconds) * reliability) / 100;
       if (probability === 0) continue;
-      const source = snapshot.feeds[number]?.name ?? String(number);
-      matches.push({ ...hit, kind, observable: value, where, source, probability });
+      matches.push({ ...hit, kind, observable: value, where: whereOf(place), source, probability });
     }
   }
   matches.sort((a, b) => b.probability - a.probability || compare(keyOf(a), keyOf(b)));
@@ -82,7 +83,6 @@ export function assess({ observed, snapshot, nowSeconds, yara = [] }: AssessOpti
     level: levelOf(score),
     reasons,
     matches: matches.slice(0, limits.matchesListedMax),
-    observables: observed.observables,
     signs: observed.signs,
     degraded: snapshot.feeds
       .filter(({ health }) => health !== 'fresh')
@@ -90,10 +90,15 @@ export function assess({ observed, snapshot, nowSeconds, yara = [] }: AssessOpti
   };
 }
 
+/** Whether what a feed says is meant for that time. */
+export function holds({ validFrom, validUntil }: Pick<Hit, 'validFrom' | 'validUntil'>, nowSeconds: number): boolean {
+  return validFrom <= nowSeconds && (validUntil === 0 || validUntil > nowSeconds);
+}
+
 /** 0 when it does not hold at that time. */
 function probabilityOf(kind: IndicatorKind, hit: Omit<Hit, 'source'>, nowSeconds: number): number {
-  const { validFrom, validUntil } = hit;
-  if (validFrom > nowSeconds || (validUntil !== 0 && validUntil <= nowSeconds)) return 0;
+  const { validFrom } = hit;
+  if (!holds(hit, nowSeconds)) return 0;
   const days = validFrom === 0 ? 0 : (nowSeconds - validFrom) / DAY;
   const decay = 0.5 ** (days / HALF_LIFE_DAYS[kind]);
   return Math.min(PROBABILITY_MAX, (hit.confidence / 100) * SEVERITY_FACTOR[hit.severity] * decay);

@@ -6,6 +6,8 @@ import { canonicalJson, digestOf, isObject, printableLine } from '../core/json.t
 import { limits } from '../core/limits.ts';
 import type { Feed, FeedAuth, FeedFormat, FeedsConfig } from './feed.ts';
 import { indicatorKinds, normalise, severities } from './indicator.ts';
+import { threatLevels } from '../profile/levels.ts';
+import { parseMinisignKey } from './minisign.ts';
 import type { FindingKind } from './vet.ts';
 
 const FORMATS: readonly FeedFormat[] = ['lines', 'hosts', 'csv', 'stix', 'taxii', 'misp', 'misp-feed'];
@@ -27,6 +29,10 @@ const FEED_KEYS = [
   'auth',
   'sha256',
   'tolerate',
+  'deny',
+  'minisign',
+  'every',
+  'reliability',
 ];
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -44,9 +50,9 @@ export function parseConfig(text: string, folder: string): FeedsConfig {
   } catch (cause) {
     throw invalid((cause as Error).message);
   }
-  if (value === null || value === undefined) return { feeds: [], protect: [] };
+  if (value === null || value === undefined) return { feeds: [], protect: [], whenDegraded: 'guarded' };
   if (!isObject(value)) throw invalid('it must be a map with `feeds` and `protect`');
-  known(value, ['feeds', 'protect'], 'the file');
+  known(value, ['feeds', 'protect', 'whenDegraded'], 'the file');
   const list = value['feeds'] ?? [];
   if (!Array.isArray(list) || list.length > limits.intelFeedsMax) {
     throw invalid(`\`feeds\` must be a list of at most ${limits.intelFeedsMax}`);
@@ -58,7 +64,9 @@ export function parseConfig(text: string, folder: string): FeedsConfig {
   const names = feeds.map(({ name }) => name);
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) throw invalid(`two feeds are named ${twice}`);
-  return { feeds, protect: texts(value['protect'] ?? [], 'protect').map(protectedValue) };
+  const degraded = value['whenDegraded'];
+  const whenDegraded = degraded === undefined ? 'guarded' : choice(value, 'whenDegraded', threatLevels, 'the file');
+  return { feeds, whenDegraded, protect: texts(value['protect'] ?? [], 'protect').map(protectedValue) };
 }
 
 function readFeed(item: unknown, folder: string, where: string): Feed {
@@ -93,15 +101,24 @@ function readFeed(item: unknown, folder: string, where: string): Feed {
     },
     auth: item['auth'] === undefined ? undefined : readAuth(item['auth'], at),
     sha256,
-    maxAgeSeconds: duration(item['maxAge'], at),
+    minisign: minisignOf(item, format, at),
+    denies: item['deny'] === undefined ? true : boolean(item, 'deny', at),
+    maxAgeSeconds: duration(item, 'maxAge', limits.intelMaxAgeSecondsDefault, at),
+    everySeconds: Math.max(
+      limits.intelEverySecondsMin,
+      duration(item, 'every', limits.intelEverySecondsDefault, at),
+    ),
+    reliability: optionalNumber(item, 'reliability', 100, at) ?? 100,
     tolerate: texts(item['tolerate'] ?? [], `${at}: tolerate`).map((one) => {
       const found = TOLERABLE.find((kindOfFinding) => kindOfFinding === one);
       if (found === undefined) throw invalid(`${at}: tolerate ${show(one)}: one of ${TOLERABLE.join(', ')}`);
       return found;
     }),
   };
-  const { auth, sha256: sum, ...rest } = feed;
-  return { ...feed, digest: digestOf(canonicalJson({ ...rest, auth: auth ?? null, sha256: sum ?? null })) };
+  // How often it is pulled, and how far it is believed, changes nothing about its copy.
+  const { auth, sha256: sum, minisign, everySeconds: _every, reliability: _reliability, ...rest } = feed;
+  const settings = { ...rest, auth: auth ?? null, sha256: sum ?? null, minisign: minisign ?? null };
+  return { ...feed, digest: digestOf(canonicalJson(settings)) };
 }
 
 function locationOf(item: Fields, folder: string, sha256: string | undefined, at: string): string {
@@ -127,6 +144,15 @@ function locationOf(item: Fields, folder: string, sha256: string | undefined, at
   return parsed.href;
 }
 
+/** One file, one signature: what comes in pages and folders is protected by TLS alone. */
+function minisignOf(item: Fields, format: FeedFormat, at: string): string | undefined {
+  if (item['minisign'] === undefined) return undefined;
+  const key = text(item, 'minisign', at);
+  if (parseMinisignKey(key) === undefined) throw invalid(`${at}: minisign ${show(key)} is no public key of minisign`);
+  if (format === 'taxii' || format === 'misp-feed') throw invalid(`${at}: minisign is for feeds of one file`);
+  return key;
+}
+
 function readAuth(value: unknown, at: string): FeedAuth {
   if (!isObject(value)) throw invalid(`${at}: auth is a map`);
   known(value, ['kind', 'username', 'header', 'tokenEnv'], `${at}: auth`);
@@ -147,11 +173,12 @@ function protectedValue(value: string): string {
 
 const SECONDS: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400 };
 
-function duration(value: unknown, at: string): number {
-  if (value === undefined) return limits.intelMaxAgeSecondsDefault;
+function duration(item: Fields, key: string, byDefault: number, at: string): number {
+  const value = item[key];
+  if (value === undefined) return byDefault;
   const match = /^(\d{1,4})([mhd])$/.exec(String(value));
   const unit = SECONDS[match?.[2] ?? ''];
-  if (unit === undefined) throw invalid(`${at}: maxAge ${show(String(value))}: write it as 30m, 12h or 7d`);
+  if (unit === undefined) throw invalid(`${at}: ${key} ${show(String(value))}: write it as 30m, 12h or 7d`);
   return Number(match?.[1]) * unit;
 }
 
@@ -179,6 +206,12 @@ function choice<T extends string>(value: Fields, key: string, among: readonly T[
   const wanted = text(value, key, where);
   const found = among.find((one) => one === wanted);
   if (found === undefined) throw invalid(`${where}: ${key} ${show(wanted)}: one of ${among.join(', ')}`);
+  return found;
+}
+
+function boolean(value: Fields, key: string, where: string): boolean {
+  const found = value[key];
+  if (typeof found !== 'boolean') throw invalid(`${where}: ${key} must be true or false`);
   return found;
 }
 

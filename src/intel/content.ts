@@ -1,7 +1,7 @@
 /**
  * What an attachment really is, by its bytes, and what is suspicious about it. Names and declared types are claims; a
- * claim that the bytes contradict is itself a sign. Nothing is unpacked or run: an archive's own table of contents is
- * read.
+ * claim that the bytes contradict is itself a sign. Nothing is unpacked or run here: an archive's own table of contents
+ * is read.
  */
 import { fileTypeFromBuffer } from 'file-type';
 import { entropyOf } from '../core/entropy.ts';
@@ -113,7 +113,10 @@ function signsOfKind(bytes: Buffer, type: string, claim: Claim): Omit<Sign, 'whe
   if (executable && innocent) found('disguised-executable', `${type}, called ${claim.name || claimed}`);
   else if (executable || EXECUTABLE_NAME.test(claim.name)) found('executable', executable ? type : claim.name);
   else if (script || SCRIPT_NAME.test(claim.name)) found('script', script ? type : claim.name);
+  const named = TYPE_OF_ENDING[/\.(\w{2,4})$/.exec(claim.name)?.[1]?.toLowerCase() ?? ''];
   if (!executable && contradicts(claimed, type)) found('type-mismatch', `declared ${claimed}, is ${type}`);
+  else if (!executable && named !== undefined && type !== 'application/octet-stream' && contradicts(named, type))
+    found('type-mismatch', `called ${claim.name}, is ${type}`);
   if (DOUBLE.test(claim.name)) found('double-extension', claim.name);
   const image = type.startsWith('image/') || claimed.startsWith('image/');
   const text = image || type === 'application/pdf' || type === 'application/rtf' ? searchable(bytes) : '';
@@ -131,6 +134,13 @@ function signsOfKind(bytes: Buffer, type: string, claim: Claim): Omit<Sign, 'whe
   }
   return signs;
 }
+
+/** What a name promises, where nobody has declared a type: endings whose files are recognised by their bytes. */
+const TYPE_OF_ENDING: Readonly<Record<string, string>> = {
+  pdf: 'application/pdf', png: 'image/png', jpg: 'image/jpeg', jpeg: 'image/jpeg', gif: 'image/gif',
+  webp: 'image/webp', zip: 'application/zip', docx: 'application/zip', xlsx: 'application/zip',
+  gz: 'application/gzip', mp4: 'video/mp4',
+};
 
 const SVG_SCRIPT = /<script[\s>]|javascript:|\son(load|error|click|mouseover|begin)\s*=|<foreignobject/i;
 const IMAGE_SCRIPT = /<script[\s>]|<\?php|<%@|#!\/(bin|usr)\/|\beval\s*\(\s*(base64_decode|atob)/i;

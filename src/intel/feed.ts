@@ -1,6 +1,7 @@
 /** What a feed is configured to be, what its parsers give back, and what is remembered of it between pulls. */
 import type { BlocklistOptions } from './blocklist.ts';
 import type { Indicator, Severity } from './indicator.ts';
+import type { ThreatLevel } from '../profile/levels.ts';
 import type { Finding, FindingKind } from './vet.ts';
 
 /** Said of an indicator where its feed does not say it. */
@@ -32,14 +33,24 @@ export interface Feed {
   readonly auth: FeedAuth | undefined;
   /** Hex; what was fetched must have it. */
   readonly sha256: string | undefined;
+  /** Whoever publishes it signs with this key. */
+  readonly minisign: string | undefined;
   readonly maxAgeSeconds: number;
+  /** Between two pulls on a schedule. */
+  readonly everySeconds: number;
+  /** How far what it says is believed, 0 to 100: a factor of every probability. */
+  readonly reliability: number;
   readonly tolerate: readonly FindingKind[];
+  /** What it lists may not be connected to, whatever a rule allows; otherwise it only counts in the score. */
+  readonly denies: boolean;
   /** Changes with every setting above: what was remembered under other settings is not continued. */
   readonly digest: string;
 }
 
 export interface FeedsConfig {
   readonly feeds: readonly Feed[];
+  /** The least threat level of every event while a feed is not fresh. */
+  readonly whenDegraded: ThreatLevel;
   readonly protect: readonly string[];
 }
 
@@ -65,6 +76,11 @@ export interface FeedState {
   readonly freshAt: number;
   readonly etag: string;
   readonly lastModified: string;
+  /** When its publisher signed the good copy, seconds; 0: not signed. An older one is refused. */
+  readonly signedAt: number;
+  /** When a pull was tried last, and how many have failed since the last that did not. */
+  readonly attemptedAt: number;
+  readonly failures: number;
   /** TAXII: where the next pull goes on. */
   readonly addedAfter: string;
   /** What the last pull left out. */

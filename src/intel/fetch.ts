@@ -9,6 +9,7 @@ import { MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Feed } from './feed.ts';
+import { checkMinisign, minisignHash, parseMinisignKey } from './minisign.ts';
 
 export interface FetchRequest {
   /** Address or absolute path. */
@@ -47,16 +48,44 @@ export async function collect(body: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** Passes bytes on; throws at the end when they are not those whose SHA-256 is known. */
-export async function* verified(body: AsyncIterable<Buffer>, feed: Feed): AsyncGenerator<Buffer> {
-  const hash = createHash('sha256');
+/** Its content, and the signature beside it. */
+export interface SignedBody {
+  readonly body: AsyncIterable<Buffer>;
+  /** Content of the `.minisig` file; empty: the feed is not signed. */
+  readonly signature: string;
+}
+
+/**
+ * Passes bytes on; throws at the end when they are not those whose SHA-256 is known or that the publisher has signed.
+ * `signedAt` hears when that was.
+ */
+export async function* verified(
+  { body, signature }: SignedBody,
+  feed: Feed,
+  signedAt: (seconds: number) => void,
+): AsyncGenerator<Buffer> {
+  const key = feed.minisign === undefined ? undefined : parseMinisignKey(feed.minisign);
+  const [hash, signed] = [createHash('sha256'), key === undefined ? undefined : minisignHash()];
   for await (const chunk of body) {
     hash.update(chunk);
+    signed?.update(chunk);
     yield chunk;
   }
   const found = hash.digest('hex');
-  if (feed.sha256 === undefined || found === feed.sha256) return;
-  throw new MayflyError('E_INTEL_FORMAT', `feed ${feed.name}: its SHA-256 is ${found}, not ${feed.sha256}`);
+  if (feed.sha256 !== undefined && found !== feed.sha256)
+    throw new MayflyError('E_INTEL_SIGNATURE', `feed ${feed.name}: its SHA-256 is ${found}, not ${feed.sha256}`);
+  if (key === undefined || signed === undefined) return;
+  const checked = checkMinisign(signature, signed.digest(), key);
+  if (!checked.ok) throw new MayflyError('E_INTEL_SIGNATURE', `feed ${feed.name}: its signature: ${checked.why}`);
+  signedAt(checked.signedAt);
+}
+
+/** Where the signature of a file is: beside it, as minisign writes it. */
+export function signatureLocation(location: string): string {
+  if (location.startsWith('/')) return `${location}.minisig`;
+  const url = new URL(location);
+  url.pathname += '.minisig';
+  return url.href;
 }
 
 async function openFile({ location, feed, etag, bytesMax }: FetchRequest): Promise<Fetched> {
@@ -65,6 +94,7 @@ async function openFile({ location, feed, etag, bytesMax }: FetchRequest): Promi
   });
   const identity = `${facts.ino}-${facts.size}-${facts.mtimeMs}`;
   if (identity === etag) return { changed: false };
+  if (facts.size > bytesMax) throw tooLarge(feed, `${facts.size} bytes`, bytesMax);
   const body = bounded(createReadStream(location), bytesMax, feed);
   return { changed: true, body, etag: identity, lastModified: '', dateAddedLast: '' };
 }
@@ -92,6 +122,11 @@ async function get(request: FetchRequest): Promise<Fetched> {
     if (!response.ok || response.body === null) {
       await response.body?.cancel();
       throw refused(request, response);
+    }
+    const announced = Number(response.headers.get('content-length') ?? 0);
+    if (announced > bytesMax) {
+      await response.body.cancel();
+      throw tooLarge(feed, `${announced} bytes announced`, bytesMax);
     }
     const body = bounded(response.body as unknown as AsyncIterable<Uint8Array>, bytesMax, feed);
     const header = (name: string): string => printableLine(response.headers.get(name) ?? '', 200);
@@ -161,13 +196,17 @@ function reasonOf(thrown: unknown): string {
   return printableLine(cause instanceof Error ? cause.message : String(cause), 200);
 }
 
+function tooLarge({ name }: Feed, what: string, bytesMax: number): MayflyError {
+  return new MayflyError('E_INTEL_TOO_LARGE', `feed ${name}: ${what}; at most ${bytesMax} are read`);
+}
+
 async function* bounded(chunks: AsyncIterable<Uint8Array>, bytesMax: number, feed: Feed): AsyncGenerator<Buffer> {
   let bytes = 0;
   try {
     for await (const chunk of chunks) {
       bytes += chunk.length;
       if (bytes > bytesMax) {
-        throw new MayflyError('E_INTEL_TOO_LARGE', `feed ${feed.name}: more than ${bytesMax} bytes`);
+        throw tooLarge(feed, `more than ${bytesMax} bytes`, bytesMax);
       }
       yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
     }

@@ -4,7 +4,8 @@
  * prefix length and address, so a lookup asks once for each length that occurs, longest first, and gets all that
  * match.
  *
- * An index never changes once it is built: a reload builds another and replaces the reference (snapshot.ts).
+ * An index never changes once it is built: a reload builds another and replaces the reference (snapshot.ts). Its parts
+ * are plain arrays, so that another thread can build them and hand them over without a copy.
  */
 import { limits } from '../core/limits.ts';
 import { masked, parseAddress, severities } from './indicator.ts';
@@ -53,7 +54,7 @@ function hashOf(bytes: Buffer, start: number, end: number, seed: number): number
 }
 
 interface Columns {
-  readonly blob: Buffer;
+  readonly blob: Uint8Array;
   /** Where the key of number n ends; it begins where the one before ends. */
   readonly keyEnds: Uint32Array;
   readonly firstEntry: Uint32Array;
@@ -66,28 +67,39 @@ interface Columns {
   readonly labelSet: Uint16Array;
 }
 
+/** All of an index; survives a structured clone, and its arrays a transfer. */
+export interface IndexParts {
+  readonly columns: Columns;
+  readonly slots: Uint32Array;
+  readonly labelSets: readonly (readonly string[])[];
+  readonly seed: number;
+  readonly prefixes: { readonly 4: readonly number[]; readonly 16: readonly number[] };
+  readonly size: number;
+  readonly dropped: number;
+}
+
+/** Their memory: who hands the parts over to another thread has them no more. */
+export function buffersOf({ columns, slots }: IndexParts): ArrayBuffer[] {
+  return [...Object.values(columns), slots].map((array: Uint8Array) => array.buffer as ArrayBuffer);
+}
+
 export class IndicatorIndex {
   /** Entries; as many as were added, but for exact repetitions and what the bounds left out. */
   readonly size: number;
   /** Entries that did not fit its bounds. */
   readonly dropped: number;
   readonly #columns: Columns;
+  readonly #blob: Buffer;
   readonly #slots: Uint32Array;
   readonly #labelSets: readonly (readonly string[])[];
   readonly #seed: number;
   readonly #prefixes: { readonly 4: readonly number[]; readonly 16: readonly number[] };
   readonly #scratch = Buffer.alloc(KEY_BYTES_MAX);
 
-  constructor(built: {
-    columns: Columns;
-    slots: Uint32Array;
-    labelSets: readonly (readonly string[])[];
-    seed: number;
-    prefixes: { 4: readonly number[]; 16: readonly number[] };
-    size: number;
-    dropped: number;
-  }) {
+  constructor(built: IndexParts) {
     this.#columns = built.columns;
+    const { buffer, byteOffset, byteLength } = built.columns.blob;
+    this.#blob = Buffer.from(buffer, byteOffset, byteLength);
     this.#slots = built.slots;
     this.#labelSets = built.labelSets;
     this.#seed = built.seed;
@@ -129,7 +141,8 @@ export class IndicatorIndex {
   }
 
   #find(length: number): number {
-    const { blob, keyEnds } = this.#columns;
+    const { keyEnds } = this.#columns;
+    const blob = this.#blob;
     const mask = this.#slots.length - 1;
     for (let slot = hashOf(this.#scratch, 0, length, this.#seed) & mask; ; slot = (slot + 1) & mask) {
       const key = this.#slots[slot] ?? NONE;
@@ -267,11 +280,16 @@ export class IndexBuilder {
   }
 
   build(): IndicatorIndex {
+    return new IndicatorIndex(this.parts());
+  }
+
+  /** The same as plain arrays, each with memory of its own. */
+  parts(): IndexParts {
     const { [4]: four, [16]: sixteen } = this.#prefixes;
     const longestFirst = (prefixes: Set<number>): number[] => [...prefixes].sort((a, b) => b - a);
-    return new IndicatorIndex({
+    return {
       columns: {
-        blob: Buffer.from(this.#blob.subarray(0, this.#blobEnd)),
+        blob: new Uint8Array(this.#blob.subarray(0, this.#blobEnd)),
         keyEnds: this.#keyEnds.slice(0, this.#keys),
         firstEntry: this.#firstEntry.slice(0, this.#keys),
         next: this.#next.slice(0, this.#entries),
@@ -288,7 +306,7 @@ export class IndexBuilder {
       prefixes: { 4: longestFirst(four), 16: longestFirst(sixteen) },
       size: this.#entries,
       dropped: this.#dropped,
-    });
+    };
   }
 
   /** Appends the key behind the blob; whether it stays is decided by `#keyNumber`. */

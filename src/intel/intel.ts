@@ -4,14 +4,19 @@
  */
 import { join } from 'node:path';
 import type { Disk } from '../core/disk.ts';
-import { MayflyError } from '../core/errors.ts';
+import { asMayflyError, MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import type { Clock } from '../core/time.ts';
+import type { Denies } from '../egress/contract.ts';
+import type { Event } from '../event/event.ts';
+import type { ThreatLevel } from '../profile/levels.ts';
+import type { EventSource, Threat } from '../rules/context.ts';
 import { assess } from './assess.ts';
 import type { Assessment } from './assess.ts';
 import { parseConfig } from './config.ts';
+import { deniedDestination } from './deny.ts';
 import type { Feed, FeedsConfig } from './feed.ts';
 import type { Hit } from './index.ts';
 import { classify } from './indicator.ts';
@@ -19,12 +24,15 @@ import type { IndicatorKind } from './indicator.ts';
 import { observe } from './observe.ts';
 import type { ObserveInput, Observed } from './observe.ts';
 import type { StoredIndicator } from './record.ts';
-import { buildSnapshot } from './snapshot.ts';
+import { buildParts, feedStates, snapshotOf } from './snapshot.ts';
+import { buildInThread } from './snapshot-thread.ts';
 import type { FeedStatus, IntelSnapshot } from './snapshot.ts';
 import { openStore, readConfigText } from './store.ts';
 import type { FeedStore } from './store.ts';
 import { syncFeed } from './sync.ts';
 import type { Synced } from './sync.ts';
+import { dueAt } from './schedule.ts';
+import { threatOf, unknownThreat } from './threat.ts';
 import { scanWithYara } from './yara.ts';
 
 export interface IntelOptions {
@@ -37,9 +45,19 @@ export interface IntelOptions {
   environment(name: string): string | undefined;
 }
 
+export interface WatchOrder {
+  readonly signal: AbortSignal;
+  /** After each feed that was pulled. */
+  done(synced: Synced): void;
+  /** A round could not be finished, by a code: the next one tries again. */
+  failed(error: MayflyError): void;
+}
+
 export interface SyncOrder {
   /** Names of feeds; none: all. */
   readonly only: readonly string[];
+  /** Leaves out feeds whose time has not come. */
+  readonly due?: boolean;
   readonly accept: boolean;
   readonly signal: AbortSignal;
   progress?(feed: string, count: number): void;
@@ -59,10 +77,15 @@ export interface AssessedEvent {
   readonly notes: readonly string[];
 }
 
+/** Of an event that could not be looked at: somebody may have meant that. */
+const UNKNOWN_LEVEL: ThreatLevel = 'elevated';
+
 export class Intel {
   readonly #options: IntelOptions;
   readonly #store: FeedStore;
   #snapshot: Promise<IntelSnapshot> | undefined;
+  #current: IntelSnapshot | undefined;
+  #whenDegraded: ThreatLevel = 'guarded';
 
   constructor(options: IntelOptions) {
     this.#options = options;
@@ -81,10 +104,12 @@ export class Intel {
   async sync(order: SyncOrder): Promise<Synced[]> {
     const { disk, folder, clock } = this.#options;
     const { feeds, protect } = await this.config();
-    const chosen = order.only.length === 0 ? feeds : order.only.map((name) => feedNamed(feeds, name));
-    if (chosen.length === 0) {
+    const named = order.only.length === 0 ? feeds : order.only.map((name) => feedNamed(feeds, name));
+    const chosen = order.due === true ? await this.#due(named) : named;
+    if (named.length === 0) {
       throw new MayflyError('E_INTEL_CONFIG', `there are no feeds in ${join(folder, 'feeds.yaml')}`);
     }
+    if (chosen.length === 0) return [];
     await disk.makeFolder(folder);
     const unlock = await disk.lock(join(folder, 'lock'), limits.intelLockMillisMax);
     const results: Synced[] = [];
@@ -111,21 +136,90 @@ export class Intel {
     return results;
   }
 
+  /**
+   * Pulls each feed when its time has come, until the signal; the configuration is read anew each time. Rejects with
+   * E_INTEL_CONFIG when it cannot be used from the start.
+   */
+  async watch({ signal, done, failed }: WatchOrder): Promise<void> {
+    await this.config();
+    while (!signal.aborted) {
+      try {
+        await this.sync({ only: [], due: true, accept: false, signal, done });
+      } catch (thrown) {
+        const error = asMayflyError(thrown);
+        if (error.code === 'E_INTERNAL') throw thrown;
+        if (!signal.aborted) failed(error);
+      }
+      if (!signal.aborted) await this.#wait(await this.#untilDue(), this.#options.clock, signal);
+    }
+  }
+
+  /** Longest for what may change meanwhile, and never so short that a feed is pulled in a circle. */
+  async #untilDue(): Promise<number> {
+    const times = await this.config()
+      .then(async ({ feeds }) => await Promise.all(feeds.map(async (feed) => await this.#dueAt(feed))))
+      .catch(() => []);
+    const millis = (Math.min(...times) - this.#now()) * 1000;
+    return Math.min(limits.intelWatchMillisMax, Math.max(1000, millis));
+  }
+
+  async #due(feeds: readonly Feed[]): Promise<Feed[]> {
+    const times = await Promise.all(feeds.map(async (feed) => await this.#dueAt(feed)));
+    return feeds.filter((_, at) => (times[at] ?? 0) <= this.#now());
+  }
+
+  async #dueAt(feed: Feed): Promise<number> {
+    return dueAt(feed, await this.#store.state(feed.name));
+  }
+
   /** The snapshot in use; built when first asked for. */
   snapshot(): Promise<IntelSnapshot> {
-    this.#snapshot ??= this.#build();
+    this.#snapshot ??= this.#build().then((built) => (this.#current = built));
     return this.#snapshot;
   }
+
+  /** Undefined when there is no feeds.yaml: whoever wants no intelligence has none. Rejects with E_INTEL_CONFIG. */
+  async ready(): Promise<this | undefined> {
+    if ((await readConfigText(this.#options.folder)) === undefined) return undefined;
+    this.#whenDegraded = (await this.config()).whenDegraded;
+    await this.snapshot();
+    return this;
+  }
+
+  /** What the event's profile is told. Never rejects. */
+  async threat({ cloudEvent, bytes }: Event, { ip }: EventSource): Promise<Threat> {
+    const source = ip === undefined ? {} : { sourceAddress: ip };
+    const input = { value: cloudEvent, bytes: bytes.length, text: bytes, ...source };
+    try {
+      const { assessment, notes } = await this.assess(input);
+      const denies = (name: string): boolean => this.#current?.feeds.find((feed) => feed.name === name)?.denies ?? true;
+      return threatOf({ assessment, notes, whenDegraded: this.#whenDegraded, denies });
+    } catch (thrown) {
+      const { code, message } = asMayflyError(thrown);
+      return unknownThreat(`${code}: the event could not be assessed: ${message}`, UNKNOWN_LEVEL);
+    }
+  }
+
+  /** Against the snapshot in use at that moment. */
+  readonly denies: Denies = (destination) => {
+    return this.#current === undefined ? undefined : deniedDestination(this.#current, destination, this.#now());
+  };
 
   /** Builds the next snapshot beside the one in use. */
   async reload(): Promise<void> {
     const next = await this.#build();
+    this.#current = next;
     this.#snapshot = Promise.resolve(next);
   }
 
   async status(): Promise<readonly FeedStatus[]> {
-    const { config, store, nowSeconds } = { config: await this.config(), store: this.#store, nowSeconds: this.#now() };
-    return (await buildSnapshot({ config, store, nowSeconds, seed: this.#seed() })).feeds;
+    const store = this.#store;
+    const known = await feedStates({ config: await this.config(), store, nowSeconds: this.#now() });
+    return await Promise.all(known.map(async (feed) => {
+      const state = await store.state(feed.name);
+      if (state === undefined || state.file === '' || (await store.intact(feed.name, state))) return feed;
+      return { ...feed, health: 'failing', notes: [...feed.notes, 'its copy is damaged'] };
+    }));
   }
 
   /** Records of the good copies, as they stand in their files. */
@@ -157,12 +251,13 @@ export class Intel {
   async assess(input: ObserveInput): Promise<AssessedEvent> {
     const { folder, disk, clock, random } = this.#options;
     const [snapshot, observed] = await Promise.all([this.snapshot(), observe(input)]);
+    const { text } = input;
     const scratch = join(folder, `scan-${random.bytes(8).toString('hex')}`);
     const yara = await scanWithYara({
       program: 'yara',
       rulesFolder: join(folder, 'yara'),
       scratch,
-      attachments: observed.attachments,
+      attachments: [...observed.attachments, ...(text === undefined ? [] : [{ where: 'event', content: text }])],
       disk,
       clock,
     });
@@ -171,8 +266,12 @@ export class Intel {
   }
 
   async #build(): Promise<IntelSnapshot> {
-    const config = await this.config();
-    return await buildSnapshot({ config, store: this.#store, nowSeconds: this.#now(), seed: this.#seed() });
+    const [config, store, nowSeconds, seed] = [await this.config(), this.#store, this.#now(), this.#seed()];
+    const known = await feedStates({ config, store, nowSeconds });
+    const rows = known.reduce((sum, { count }) => sum + count, 0);
+    if (rows < limits.intelThreadRowsMin) return snapshotOf(await buildParts({ config, store, nowSeconds, seed }));
+    const { folder, clock } = this.#options;
+    return await buildInThread({ folder, config, nowSeconds, seed }, clock);
   }
 
   #now(): number {
@@ -185,11 +284,12 @@ export class Intel {
 
   #wait(millis: number, clock: Clock, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = clock.after(millis, resolve);
       const stop = (): void => {
         cancel();
+        signal.removeEventListener('abort', stop);
         resolve();
       };
+      const cancel = clock.after(millis, stop);
       signal.addEventListener('abort', stop, { once: true });
     });
   }

@@ -8,7 +8,7 @@ import { isObject, parseStrict } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
 import { parseLine } from './blocklist.ts';
 import type { Feed, ParsedFeed } from './feed.ts';
-import { collect, fetchOnce, verified } from './fetch.ts';
+import { collect, fetchOnce, signatureLocation, verified } from './fetch.ts';
 import type { Fetched, FetchRequest } from './fetch.ts';
 import type { Indicator } from './indicator.ts';
 import { parseMisp } from './misp.ts';
@@ -32,6 +32,8 @@ export interface PullFacts {
   etag: string;
   lastModified: string;
   addedAfter: string;
+  /** When its publisher has signed it, seconds; 0: not signed. */
+  signedAt: number;
   readonly skipped: Map<string, number>;
 }
 
@@ -41,7 +43,7 @@ export interface Batch {
 }
 
 export function newFacts({ addedAfter }: PullRequest): PullFacts {
-  return { changed: true, incremental: false, etag: '', lastModified: '', addedAfter, skipped: new Map() };
+  return { changed: true, incremental: false, etag: '', lastModified: '', addedAfter, signedAt: 0, skipped: new Map() };
 }
 
 /** Rejects with E_INTEL_FETCH, E_INTEL_AUTH, E_INTEL_FORMAT or E_INTEL_TOO_LARGE. */
@@ -82,11 +84,27 @@ function remember(fetched: Fetched, facts: PullFacts): fetched is Extract<Fetche
   return true;
 }
 
+/** The content, which ends with an error when it is not what was signed. */
+async function checked(
+  request: PullRequest,
+  body: AsyncIterable<Buffer>,
+  facts: PullFacts,
+): Promise<AsyncIterable<Buffer>> {
+  const { feed } = request;
+  const note = (seconds: number): void => void (facts.signedAt = seconds);
+  if (feed.minisign === undefined) return verified({ body, signature: '' }, feed, note);
+  const location = signatureLocation(feed.location);
+  const bounds = { location, etag: '', lastModified: '', bytesMax: limits.intelSignatureBytesMax };
+  const fetched = await fetchOnce(requestOf(request, bounds));
+  const signature = fetched.changed ? (await collect(fetched.body)).toString('utf8') : '';
+  return verified({ body, signature }, feed, note);
+}
+
 async function* pullDocument(request: PullRequest, facts: PullFacts): AsyncGenerator<Batch> {
   const { feed } = request;
   const fetched = await fetchOnce(requestOf(request, { accept: 'application/json, application/stix+json' }));
   if (!remember(fetched, facts)) return;
-  const document = parseDocument(await collect(verified(fetched.body, feed)), feed);
+  const document = parseDocument(await collect(await checked(request, fetched.body, facts)), feed);
   const parsed = feed.format === 'stix' ? parseStix(document, feed.defaults) : parseMisp(document, feed.defaults);
   yield batchOf(parsed, feed, facts);
 }
@@ -150,7 +168,7 @@ async function* pullLines(request: PullRequest, facts: PullFacts): AsyncGenerato
   if (!remember(fetched, facts)) return;
   let indicators: Indicator[] = [];
   let [lines, bad] = [0, 0];
-  for await (const block of linesOf(verified(fetched.body, feed), (why) => count(facts, why, 1))) {
+  for await (const block of linesOf(await checked(request, fetched.body, facts), (why) => count(facts, why, 1))) {
     for (const line of block) {
       const found = parseLine(line, feed.blocklist, feed.defaults);
       lines += 1;

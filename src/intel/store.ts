@@ -84,7 +84,9 @@ function checkedState(value: unknown): FeedState | undefined {
     typeof sha256 === 'string' &&
     Number.isInteger(count) &&
     Number.isInteger(freshAt);
-  return usable ? (value as unknown as FeedState) : undefined;
+  // A state of an earlier version has no schedule yet.
+  const schedule = { signedAt: 0, attemptedAt: 0, failures: 0 };
+  return usable ? { ...schedule, ...(value as unknown as FeedState) } : undefined;
 }
 
 /** Small enough that reading a copy never holds up an evaluation for more than a few milliseconds. */

@@ -42,6 +42,9 @@ const EMPTY: FeedState = Object.freeze({
   freshAt: 0,
   etag: '',
   lastModified: '',
+  signedAt: 0,
+  attemptedAt: 0,
+  failures: 0,
   addedAfter: '',
   notes: [],
   quarantine: null,
@@ -51,7 +54,8 @@ const EMPTY: FeedState = Object.freeze({
 /** Rejects only when the state cannot be written, or interrupted. */
 export async function syncFeed(options: SyncOptions): Promise<Synced> {
   const { feed, store, nowSeconds } = options;
-  const before = (await store.state(feed.name)) ?? EMPTY;
+  const known = (await store.state(feed.name)) ?? EMPTY;
+  const before = { ...known, attemptedAt: nowSeconds, failures: 0 };
   const finish = async (result: Synced['result'], state: FeedState): Promise<Synced> => {
     await store.setState(feed.name, state);
     await store.tidy(feed.name, state);
@@ -75,6 +79,9 @@ export async function syncFeed(options: SyncOptions): Promise<Synced> {
       etag: facts.etag,
       lastModified: facts.lastModified,
       addedAfter: facts.addedAfter,
+      signedAt: facts.signedAt,
+      attemptedAt: nowSeconds,
+      failures: 0,
       notes: [...facts.skipped].map(([why, times]) => `${times} × ${why}`),
       quarantine: null,
       problem: null,
@@ -84,7 +91,9 @@ export async function syncFeed(options: SyncOptions): Promise<Synced> {
       throw new MayflyError('E_INTERRUPTED', 'Interrupted; the last good copies stay.', { cause: thrown });
     const { code, message } = asMayflyError(thrown);
     if (code === 'E_INTERNAL') throw thrown;
-    return await finish('failed', { ...before, problem: { at: nowSeconds, code, message } });
+    return await finish('failed', {
+      ...before, failures: known.failures + 1, problem: { at: nowSeconds, code, message },
+    });
   }
 }
 
@@ -130,6 +139,8 @@ async function pullOnce(options: SyncOptions, before: FeedState): Promise<Pulled
       await writer.abandon();
       return 'unchanged';
     }
+    if (continued && facts.signedAt < before.signedAt && !options.accept)
+      throw new MayflyError('E_INTEL_SIGNATURE', `feed ${feed.name}: it is older than the copy in use`);
     const findings = summarise([...collected.findings, ...vetSize(continued ? before.count : 0, collected.count)]);
     if (findings.length > 0 && !options.accept) {
       await writer.abandon();

@@ -1,5 +1,5 @@
 /**
- * YARA over the attachments of one event, through the program `yara`: a child with a time limit, because rules are
+ * YARA over one event and its attachments, through the program `yara`: a child with a time limit, because rules are
  * other people's and can be slow. Rules are the files `*.yar` in MAYFLY_HOME/intel/yara. Without the program there is
  * a note, not a failure: the event is then assessed by everything else.
  */
@@ -30,7 +30,8 @@ export interface YaraOptions {
   readonly rulesFolder: string;
   /** Does not exist yet; gone afterwards. */
   readonly scratch: string;
-  readonly attachments: readonly Attachment[];
+  /** Attachments, and the event itself. */
+  readonly attachments: readonly Pick<Attachment, 'where' | 'content'>[];
   readonly disk: Disk;
   readonly clock: Clock;
 }
@@ -63,7 +64,7 @@ export async function scanWithYara({
   }
 }
 
-function hitsOf(output: string, attachments: readonly Attachment[]): YaraHit[] {
+function hitsOf(output: string, attachments: YaraOptions['attachments']): YaraHit[] {
   return output.split('\n').flatMap((line) => {
     const match = /^(\w{1,128}) .*\/(\d+)$/.exec(line);
     const attachment = attachments[Number(match?.[2] ?? Number.NaN)];

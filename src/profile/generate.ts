@@ -5,7 +5,7 @@
 import { MayflyError } from '../core/errors.ts';
 import { canonicalJson, digestOf } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
-import { levelCaps, levelSteps } from './levels.ts';
+import { levelCaps, levelCapture, levelSteps } from './levels.ts';
 import type { ThreatLevel } from './levels.ts';
 import { fieldOrders, settle, showFieldValue } from './order.ts';
 import type { FieldName, FieldOrder, FieldValue, Wish } from './order.ts';
@@ -14,8 +14,9 @@ import { isPolicyClass, policyClasses } from './classes.ts';
 import type { PolicyClass } from './classes.ts';
 import { appArmorDigest, filterDigest } from './kernel.ts';
 import { fileSystemOf } from './paths.ts';
-import type { Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts';
-import { noNetwork } from './network.ts';
+import type { ForensicsCapture, Profile, ProfileLimits, Reason, SealedProfile } from './profile.ts';
+import { defaultNetworkLimits, noNetwork } from './network.ts';
+import type { NetworkPolicy, NetworkRule } from './network.ts';
 import type { ProfileRequest, RequestedLimits } from './request.ts';
 import type { SyscallLevel } from './seccomp.ts';
 
@@ -43,9 +44,13 @@ export interface Policy {
   readonly level: ThreatLevel;
   readonly wishes: readonly Wish[];
   readonly reasons: readonly Reason[];
+  /** What rules allow beside the request, and what they deny. */
+  readonly destinations: readonly { readonly rule: NetworkRule; readonly by: string }[];
+  /** Nothing may connect there, whatever was requested. */
+  readonly denied: readonly { readonly rule: NetworkRule; readonly because: string }[];
 }
 
-const NO_POLICY: Policy = Object.freeze({ level: 'low', wishes: [], reasons: [] });
+const NO_POLICY: Policy = Object.freeze({ level: 'low', wishes: [], reasons: [], destinations: [], denied: [] });
 
 const flags: { readonly [name in keyof Required<RequestedLimits>]: string } = {
   memoryBytes: '--memory',
@@ -110,9 +115,7 @@ export function generateProfile({ request, codeBytes, policy = NO_POLICY }: Gene
 
   reasons.push(...(request.image.reasons ?? [{ field: 'image', because: 'requested (--image)' }]));
   const ladder = (field: FieldName, start: string, reason: string): string => String(settled(field, start, reason));
-  const network = because(
-    'network', request.network ?? noNetwork, request.network === undefined ? 'default' : 'requested',
-  );
+  const network = networkOf(request.network, policy, reasons);
   const syscalls = ladder('kernel.syscalls', 'standard', 'default') as SyscallLevel;
   const execute = ladder('kernel.execute', 'any', 'default') as ExecuteLevel;
   const classes = classesOf(request);
@@ -159,6 +162,10 @@ export function generateProfile({ request, codeBytes, policy = NO_POLICY }: Gene
         request.minimumIsolation === 'kvm' ? 'requested (--accel kvm)' : 'default',
       ) as 'kvm' | 'tcg',
     },
+    forensics: {
+      capture: settled('forensics.capture', 'never', 'default') as ForensicsCapture,
+      retentionDays: Number(settled('forensics.retentionDays', limits.retentionDaysDefault, 'default')),
+    },
   };
   return deepFreeze({ profile, digest: digestOf(canonicalJson(profile)), reasons });
 }
@@ -203,10 +210,39 @@ function wishesOfLevel(level: ThreatLevel): Wish[] {
   const wish = (field: string, value: FieldValue): Wish => {
     return { field: field as FieldName, effect: 'restrict', value, by: `level ${level}` };
   };
+  const capture = levelCapture[level];
   return [
+    ...(capture === 'never' ? [] : [wish('forensics.capture', capture)]),
     ...Object.entries(levelCaps[level]).map(([name, value]) => wish(`limits.${name}`, value)),
     ...Object.entries(levelSteps[level]).map(([name, step]) => wish(`kernel.${name}`, step)),
   ];
+}
+
+/**
+ * The request and what rules allow and deny, and what intelligence denies: deny beats allow wherever they stand. Where
+ * nothing can be reached there is nothing to deny.
+ */
+function networkOf(
+  requested: NetworkPolicy = noNetwork,
+  { destinations, denied }: Policy,
+  reasons: Reason[],
+): NetworkPolicy {
+  const because = (text: string): void => void reasons.push({ field: 'network', because: text });
+  because(requested === noNetwork ? 'default' : 'requested');
+  const allows = destinations.some(({ rule }) => rule.action === 'allow');
+  if (requested.mode === 'none' && !allows) return noNetwork;
+  for (const { rule, by } of destinations)
+    because(`${by} ${rule.action === 'allow' ? 'allows' : 'denies'} ${at(rule)}`);
+  for (const each of denied) because(`denied: ${each.because}`);
+  const rules = [...requested.rules, ...[...destinations, ...denied].map(({ rule }) => rule)];
+  const open = { mode: 'rules', tls: noNetwork.tls, limits: defaultNetworkLimits } as const;
+  return { ...(requested.mode === 'none' ? open : requested), rules };
+}
+
+function at({ host, cidr, ports }: NetworkRule): string {
+  const where = [host, cidr].filter((each) => each !== undefined).join(' at ');
+  const ranges = ports?.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`));
+  return ranges === undefined ? where : `${where}:${ranges.join(',')}`;
 }
 
 function inUnits(name: string, value: number): string {

@@ -3,7 +3,7 @@
  * docs/PROFILES.md has the table; each level takes at least what the one below it takes, which is asserted here.
  */
 import { limits } from '../core/limits.ts';
-import type { ProfileLimits } from './profile.ts';
+import type { ForensicsCapture, ProfileLimits } from './profile.ts';
 
 export const threatLevels = ['low', 'guarded', 'elevated', 'high', 'critical'] as const;
 
@@ -106,6 +106,15 @@ export function levelPaths(level: ThreatLevel): Readonly<Record<'hidden' | 'read
   const paths = (table: typeof HIDDEN): string[] => reached.flatMap((each) => table[each]);
   return { hidden: paths(HIDDEN), readOnly: paths(READ_ONLY) };
 }
+
+/** What an event of the level gets at least of what is watched. */
+export const levelCapture: Readonly<Record<ThreatLevel, ForensicsCapture>> = {
+  low: 'never',
+  guarded: 'never',
+  elevated: 'on-violation',
+  high: 'on-violation',
+  critical: 'always',
+};
 
 for (const [index, level] of threatLevels.entries()) {
   const below = levelCaps[threatLevels[index - 1] ?? 'low'];

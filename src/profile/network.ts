@@ -1,4 +1,5 @@
 /** What one execution may reach. Part of the Profile; parsed and judged by src/egress/. */
+import { limits } from '../core/limits.ts';
 
 export interface NetworkPolicy {
   /** `none`: nothing. `rules`: what a rule allows. `audit`: everything that no rule denies. All is on record. */
@@ -44,6 +45,13 @@ export interface NetworkLimits {
   /** Both directions together. */
   readonly bytes: number;
 }
+
+/** Where rules allow something and the caller has not said how much. */
+export const defaultNetworkLimits: NetworkLimits = Object.freeze({
+  connections: limits.egressConnectionsTotalMax,
+  connectionsPerSecond: limits.egressConnectionsPerSecond,
+  bytes: limits.egressBytesDefault,
+});
 
 export const noNetwork: NetworkPolicy = Object.freeze<NetworkPolicy>({
   mode: 'none',

@@ -43,6 +43,9 @@ export const fieldOrders = {
   'kernel.syscalls': { kind: 'ladder', steps: syscallLevels },
   'kernel.execute': { kind: 'ladder', steps: executeLevels },
   'isolation.minimum': { kind: 'ladder', steps: ['tcg', 'kvm'] },
+  // Watching more takes more from whoever is watched.
+  'forensics.capture': { kind: 'ladder', steps: ['never', 'sample', 'on-violation', 'always'] },
+  'forensics.retentionDays': number('count', 1, limits.retentionDaysMax, limits.retentionDaysDefault),
 } as const satisfies Record<string, FieldOrder>;
 
 export type FieldName = keyof typeof fieldOrders;
@@ -67,7 +70,7 @@ export function isStricter(field: FieldName, a: FieldValue, b: FieldValue): bool
 }
 
 export function fieldOf(profile: Profile, field: FieldName): FieldValue {
-  const [group, name] = field.split('.') as ['limits' | 'kernel' | 'isolation', string];
+  const [group, name] = field.split('.') as ['limits' | 'kernel' | 'isolation' | 'forensics', string];
   return (profile[group] as unknown as Readonly<Record<string, FieldValue>>)[name] as FieldValue;
 }
 

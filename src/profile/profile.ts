@@ -50,7 +50,14 @@ export interface Profile {
     /** The weakest isolation that this event may run under. */
     readonly minimum: 'kvm' | 'tcg';
   };
+  readonly forensics: {
+    /** When the end of a clone is kept for who has to look at it. */
+    readonly capture: ForensicsCapture;
+    readonly retentionDays: number;
+  };
 }
+
+export type ForensicsCapture = 'never' | 'sample' | 'on-violation' | 'always';
 
 export interface ProfileLimits {
   /** Workload memory (cgroup memory.max), bytes; swap is always zero. */

@@ -6,6 +6,7 @@
 import { isStricter, showFieldValue } from '../profile/order.ts';
 import type { Wish } from '../profile/order.ts';
 import { limits } from '../core/limits.ts';
+import { covers } from './destinations.ts';
 import { showPlace } from './rule.ts';
 import type { Rule, RuleProblem } from './rule.ts';
 
@@ -24,7 +25,24 @@ export function findConflicts(rules: readonly Rule[]): RuleProblem[] {
       if (problem !== undefined) problems.push(problem);
     }
   }
-  return problems;
+  return [...problems, ...deniedAllows(rules)].slice(0, limits.ruleProblemsMax);
+}
+
+/** A destination that one rule allows and another denies as a whole: denied, when both apply. */
+function deniedAllows(rules: readonly Rule[]): RuleProblem[] {
+  const placed = rules.flatMap((rule) => (rule.effects.destinations ?? []).map((place) => ({ rule, place })));
+  return placed.flatMap((allow): RuleProblem[] => {
+    if (allow.place.action !== 'allow') return [];
+    const deny = placed.find(
+      ({ rule, place }) => place.action === 'deny' && covers(place, allow.place) && !exclude(allow.rule, rule),
+    );
+    if (deny === undefined) return [];
+    const always = deny.rule.when === 'true' || deny.rule.when === allow.rule.when;
+    const other = `rule ${deny.rule.name} (${showPlace(deny.rule.place)}) denies it`;
+    const message = `rule ${allow.rule.name} allows ${allow.place.host ?? allow.place.cidr}: ${other}`;
+    const how = always ? ' whenever it applies' : '; on an event for which both apply, it is denied';
+    return [{ ...allow.rule.place, severity: always ? 'error' : 'warning', message: `${message}${how}` }];
+  });
 }
 
 function conflictOf(permit: Owned, restrict: Owned): RuleProblem | undefined {

@@ -7,6 +7,7 @@
  */
 import type { Event, JsonValue } from '../event/event.ts';
 import type { ThreatLevel } from '../profile/levels.ts';
+import type { NetworkRule } from '../profile/network.ts';
 import type { Schema } from './cel/compile.ts';
 import { DYN, INT, listOf, STRING } from './cel/type.ts';
 import type { CelType } from './cel/type.ts';
@@ -46,6 +47,16 @@ export interface Threat {
   readonly score: number;
   readonly level: ThreatLevel;
   readonly indicators: readonly MatchedIndicator[];
+  /** Every point of the score, and what was not known, a line each. */
+  readonly explanation?: readonly string[];
+  /** What in the event is listed and could be connected to: nothing may, whatever a rule allows. */
+  readonly denied?: readonly DeniedDestination[];
+}
+
+export interface DeniedDestination {
+  readonly rule: NetworkRule;
+  /** Which feed says so, and how sure it is. */
+  readonly because: string;
 }
 
 export interface RuleContext {

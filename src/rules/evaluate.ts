@@ -9,6 +9,7 @@ import { limits } from '../core/limits.ts';
 import { levelOf, threatLevels } from '../profile/levels.ts';
 import type { ThreatLevel } from '../profile/levels.ts';
 import type { ImageWish } from '../profile/choose.ts';
+import type { NetworkRule } from '../profile/network.ts';
 import type { Wish } from '../profile/order.ts';
 import type { Reason } from '../profile/profile.ts';
 import { CelFailure } from './cel/value.ts';
@@ -23,6 +24,8 @@ export interface Decision {
   readonly level: ThreatLevel;
   readonly wishes: readonly Wish[];
   readonly images: readonly ImageWish[];
+  /** What rules that apply allow and deny to connect to. */
+  readonly destinations: readonly { readonly rule: NetworkRule; readonly by: string }[];
   /** Of rules that refuse the event: which, and why. */
   readonly rejections: readonly string[];
   /** About the rules themselves: fields `rules` and `threat`. */
@@ -36,6 +39,7 @@ export function evaluateRules({ rules, digest }: RuleSet, context: RuleContext):
   const values = contextValues({ ...context, threat });
   const [wishes, rejections, reasons]: [Wish[], string[], Reason[]] = [[], [], [...scoring.reasons]];
   const images: ImageWish[] = [];
+  const destinations: { rule: NetworkRule; by: string }[] = [];
   let applied = 0;
   for (const rule of rules) {
     const answer = run(rule, values, account);
@@ -49,11 +53,14 @@ export function evaluateRules({ rules, digest }: RuleSet, context: RuleContext):
     }
     const { image } = rule.effects;
     if (image !== undefined) images.push({ image, by, byThreat: rule.condition.threat !== 'none' });
+    for (const place of rule.effects.destinations ?? []) {
+      if (place.action === 'deny' || answer === true) destinations.push({ rule: place, by });
+    }
     if (rule.effects.reject !== undefined)
       rejections.push(`${by}: ${rule.effects.reject}${failed === undefined ? '' : ` (it failed: ${failed})`}`);
   }
   reasons.push({ field: 'rules', because: `${applied} of ${rules.length} rules apply (${digest.slice(0, 19)}…)` });
-  return { score: scoring.score, level: scoring.level, wishes, images, rejections, reasons };
+  return { score: scoring.score, level: scoring.level, wishes, images, destinations, rejections, reasons };
 }
 
 function scoreOf(

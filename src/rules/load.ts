@@ -3,6 +3,7 @@ import { isMap, isSeq } from 'yaml';
 import { MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
+import type { NetworkRule } from '../profile/network.ts';
 import { fieldNames, fieldOrders } from '../profile/order.ts';
 import type { FieldName, FieldOrder, FieldValue, Wish } from '../profile/order.ts';
 import { compileExpression } from './cel/compile.ts';
@@ -12,6 +13,7 @@ import { suggest } from './cel/suggest.ts';
 import { BOOL, DOUBLE, DYN, listOf, STRING } from './cel/type.ts';
 import type { CelType } from './cel/type.ts';
 import { findConflicts } from './conflicts.ts';
+import { parseDestination } from './destinations.ts';
 import { contextSchema } from './context.ts';
 import { makeRuleSet } from './rule.ts';
 import type { Effects, Rule, RuleProblem, RuleSet } from './rule.ts';
@@ -45,6 +47,11 @@ export function loadRules(files: readonly RuleFile[]): LoadedRules {
     const { file, line } = (rules[limits.rulesMax] as Rule).place;
     problems.push({ file, line, severity: 'error', message: `there are more than ${limits.rulesMax} rules` });
   } else problems.push(...findConflicts(rules));
+  const places = rules.reduce((sum, { effects }) => sum + (effects.destinations?.length ?? 0), 0);
+  if (places > limits.networkRulesMax && rules[0] !== undefined) {
+    const message = `all rules together name more than ${limits.networkRulesMax} destinations`;
+    problems.push({ ...rules[0].place, severity: 'error', message });
+  }
   const usable = problems.every(({ severity }) => severity !== 'error');
   return { rules: usable ? makeRuleSet(rules) : undefined, problems };
 }
@@ -75,13 +82,6 @@ function findDuplicates(rules: readonly Rule[]): RuleProblem[] {
 }
 
 const NAME = /^[a-z0-9][a-z0-9-]{0,63}$/;
-
-/** Effects that nothing carries out yet: refused, since a rule must not promise them. */
-const NOT_ENFORCED: Readonly<Record<string, string>> = {
-  allow: 'rules cannot allow destinations yet (mayfly run --allow does)',
-  deny: 'rules cannot deny destinations yet (mayfly run --network does)',
-  forensics: 'there are no forensics yet',
-};
 
 class FileReader {
   readonly yaml: YamlReader;
@@ -185,10 +185,13 @@ class FileReader {
 
   /** More threat must never give more: see cel/threat.ts. */
   #checkSense(at: YamlNode | null | undefined, { threat }: Expression, effects: Effects): void {
-    const { wishes, score, reject, image } = effects;
-    const permits = wishes.some(({ effect }) => effect === 'permit');
-    const others = [score, reject, image].some((effect) => effect !== undefined);
-    const restricts = others || wishes.some(({ effect }) => effect === 'restrict');
+    const { wishes, score, reject, image, destinations = [] } = effects;
+    const permits =
+      wishes.some(({ effect }) => effect === 'permit') || destinations.some(({ action }) => action === 'allow');
+    const restricts =
+      [score, reject, image].some((effect) => effect !== undefined) ||
+      wishes.some(({ effect }) => effect === 'restrict') ||
+      destinations.some(({ action }) => action === 'deny');
     if (threat === 'mixed') {
       this.yaml.complain(
         at,
@@ -212,17 +215,18 @@ class FileReader {
 
   #effects(node: YamlNode | null): Effects | undefined {
     const { yaml } = this;
-    const known = ['raise', 'lower', 'require', 'score', 'reject', 'image', ...Object.keys(NOT_ENFORCED)];
+    const known = ['raise', 'lower', 'require', 'score', 'reject', 'image', 'allow', 'deny', 'forensics'];
     const entries = yaml.entries(node, 'then', known);
     if (entries === undefined) return undefined;
     if (entries.length === 0) yaml.complain(node, 'then has no effect');
     const wishes: Omit<Wish, 'by'>[] = [];
+    const destinations: NetworkRule[] = [];
     let [score, reject]: [number | undefined, string | undefined] = [undefined, undefined];
     let image: string | undefined;
-    for (const { key, at, value } of entries) {
-      const why = NOT_ENFORCED[key];
-      if (why !== undefined) yaml.complain(at, `then.${key}: ${why}`);
-      else if (key === 'score') score = this.#score(value);
+    for (const { key, value } of entries) {
+      if (key === 'score') score = this.#score(value);
+      else if (key === 'allow' || key === 'deny') destinations.push(...this.#destinations(key, value));
+      else if (key === 'forensics') wishes.push(...this.#forensics(value));
       else if (key === 'reject') reject = yaml.text(value, 'then.reject');
       else if (key === 'image') image = this.#image(value);
       else wishes.push(...this.#wishes(key as 'raise' | 'lower' | 'require', value));
@@ -230,6 +234,7 @@ class FileReader {
     this.#checkOwn(node, wishes);
     return {
       wishes,
+      ...(destinations.length === 0 ? {} : { destinations }),
       ...(score === undefined ? {} : { score }),
       ...(reject === undefined ? {} : { reject }),
       ...(image === undefined ? {} : { image }),
@@ -251,6 +256,23 @@ class FileReader {
     if (value !== undefined)
       this.yaml.complain(node, 'then.score must be a whole number from 1 to 100: a rule adds to the score');
     return undefined;
+  }
+
+  #destinations(action: 'allow' | 'deny', node: YamlNode | null): NetworkRule[] {
+    const items = this.yaml.items(node, `then.${action}`);
+    return items.slice(0, limits.networkRulesMax).flatMap((item) => {
+      const rule = parseDestination(action, this.yaml.plain(item));
+      if (!('problem' in rule)) return [rule];
+      this.yaml.complain(item, `then.${action}: ${rule.problem}`);
+      return [];
+    });
+  }
+
+  /** Short for requiring `forensics.capture`. */
+  #forensics(node: YamlNode | null): Omit<Wish, 'by'>[] {
+    const field = 'forensics.capture';
+    const value = this.#value(field, node);
+    return value === undefined ? [] : [{ field, effect: 'restrict', value }];
   }
 
   #wishes(verb: 'raise' | 'lower' | 'require', node: YamlNode | null): Omit<Wish, 'by'>[] {

@@ -1,5 +1,6 @@
 /** A rule after loading: checked, compiled, and with the place it comes from. */
 import { canonicalJson, digestOf } from '../core/json.ts';
+import type { NetworkRule } from '../profile/network.ts';
 import type { Wish } from '../profile/order.ts';
 import type { Expression } from './cel/compile.ts';
 
@@ -21,6 +22,8 @@ export interface Rule {
 
 export interface Effects {
   readonly wishes: readonly Omit<Wish, 'by'>[];
+  /** What may be connected to, and what may not. */
+  readonly destinations?: readonly NetworkRule[];
   /** Added to the threat score, 1 to 100; undefined for none. */
   readonly score?: number;
   /** The image that the event runs in. */

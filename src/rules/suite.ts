@@ -8,6 +8,7 @@ import { levelOf, threatLevels } from '../profile/levels.ts';
 import type { ThreatLevel } from '../profile/levels.ts';
 import { fieldNames, fieldOrders } from '../profile/order.ts';
 import type { FieldName, FieldValue } from '../profile/order.ts';
+import type { NetworkPolicy } from '../profile/network.ts';
 import type { Reason } from '../profile/profile.ts';
 import type { RequestedLimits, RequestedPaths } from '../profile/request.ts';
 import { suggest } from './cel/suggest.ts';
@@ -34,6 +35,7 @@ export interface RuleCase {
   readonly limits?: RequestedLimits;
   readonly paths?: RequestedPaths;
   readonly minimumIsolation?: 'kvm' | 'tcg';
+  readonly network?: NetworkPolicy;
 }
 
 export interface RuleTest extends RuleCase {

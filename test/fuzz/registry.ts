@@ -6,6 +6,7 @@ import type { FuzzTarget } from './target.ts';
 import { canary } from './targets/canary.ts';
 import { egress } from './targets/egress.ts';
 import { envelope } from './targets/envelope.ts';
+import { feeds } from './targets/feeds.ts';
 import { frame } from './targets/frame.ts';
 import { layer } from './targets/layer.ts';
 import { manifest } from './targets/manifest.ts';
@@ -20,6 +21,7 @@ import { web } from './targets/web.ts';
 export const targets: Readonly<Record<string, FuzzTarget>> = {
   egress,
   envelope,
+  feeds,
   frame,
   layer,
   manifest,

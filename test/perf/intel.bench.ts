@@ -68,7 +68,9 @@ process.stdout.write(
 
 const snapshot = {
   index,
-  feeds: [{ name: 'bench', health: 'fresh', count: index.size, freshAt: nowSeconds, notes: [] }],
+  feeds: [
+    { name: 'bench', health: 'fresh', count: n, freshAt: nowSeconds, denies: true, reliability: 100, notes: [] },
+  ],
 } as const;
 const [clean, listed] = [event(false), event(true)];
 const series = async (value: unknown): Promise<number[]> => {

@@ -35,7 +35,8 @@ before(async () => {
 function profileOf(level: ThreatLevel, policy: PolicyClass = 'compute', more: Partial<ProfileRequest> = {}): Profile {
   const image = { name: 'i', digest: `sha256:${'0'.repeat(64)}`, policy: { seccomp: policy, appArmor: policy } };
   const request: ProfileRequest = { image, limits: {}, minimumIsolation: 'tcg', ...more };
-  return generateProfile({ request, codeBytes: 0, policy: { level, wishes: [], reasons: [] } }).profile;
+  const said = { level, wishes: [], reasons: [], destinations: [], denied: [] };
+  return generateProfile({ request, codeBytes: 0, policy: said }).profile;
 }
 
 /** Runs under the whole profile, which the clone has to prove first. */

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { limits } from '../../../src/core/limits.ts';
 import { listArchive } from '../../../src/intel/archive.ts';
 import { observe } from '../../../src/intel/observe.ts';
+import { unpack } from '../../../src/intel/unpack.ts';
 import { mutate } from '../random.ts';
 import type { FuzzTarget } from '../target.ts';
 
@@ -26,12 +27,16 @@ const event = Buffer.from(
 );
 
 export const observer: FuzzTarget = {
-  smokeIterations: 3000,
+  smokeIterations: 400,
   make: (random) => mutate(random, random.pick([zip, tar, event, event]), 6),
   async check(input) {
     for (const type of ['application/zip', 'application/x-tar', 'application/gzip']) {
       const { members, unpackedBytes } = listArchive(input, type);
       assert.ok(members.length <= limits.archiveMembersMax && unpackedBytes >= 0);
+    }
+    for (const type of ['application/zip', 'application/x-tar', 'application/gzip']) {
+      const { members } = await unpack(input, type, { bytes: 4096, members: 4 });
+      assert.ok(members.length <= 4 && members.reduce((sum, { content }) => sum + content.length, 0) <= 4096);
     }
     let value: unknown;
     try {

@@ -27,6 +27,7 @@ async function mayfly(...args: readonly string[]): Promise<Ended> {
   const image = { name: 'node', digest: `sha256:${'1'.repeat(64)}`, runtime: { argv: [] }, manifest: {} };
   const app = {
     repository: async () => ({ images: { get: async () => image } }),
+    threat: async () => undefined,
     selectImage: async () => ({ image: 'node', reasons: [{ field: 'image', because: 'default' }] }),
   };
   const io: Io = {

@@ -11,6 +11,10 @@ export function indicator(more: Partial<Indicator> & Pick<Indicator, 'kind' | 'v
   return { confidence: 80, severity: 'high', validFrom: 0, validUntil: 0, labels: ['botnet'], id: '', ...more };
 }
 
+export const FRESH = {
+  health: 'fresh', count: 0, freshAt: NOW, denies: true, reliability: 100, notes: [],
+} as const;
+
 /** Each list is one feed, named `feed-0` and so on. */
 export function snapshotOf(...feeds: readonly (readonly Indicator[])[]): IntelSnapshot {
   const builder = new IndexBuilder(7);
@@ -18,6 +22,6 @@ export function snapshotOf(...feeds: readonly (readonly Indicator[])[]): IntelSn
     for (const { labels, ...one } of list) builder.add(source, { ...one, labels: labels.join(',') });
   }
   const status = (_: unknown, at: number) =>
-    ({ name: `feed-${at}`, health: 'fresh', count: 0, freshAt: NOW, notes: [] }) as const;
+    ({ ...FRESH, name: `feed-${at}` }) as const;
   return { index: builder.build(), feeds: feeds.map(status) };
 }

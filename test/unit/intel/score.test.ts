@@ -21,7 +21,7 @@ import { severities } from '../../../src/intel/indicator.ts';
 import { observe } from '../../../src/intel/observe.ts';
 import type { Observed } from '../../../src/intel/observe.ts';
 import { estimateComplexity } from '../../../src/profile/complexity.ts';
-import { indicator, NOW, snapshotOf } from './rig.ts';
+import { FRESH, indicator, NOW, snapshotOf } from './rig.ts';
 
 const look = async (value: unknown, sourceAddress?: string): Promise<Observed> =>
   await observe({
@@ -160,7 +160,7 @@ test('an index that is full says what is not in it', () => {
 
 test('a feed that is not fresh is said', () => {
   const snapshot = snapshotOf([]);
-  const feeds = [{ name: 'old', health: 'stale', count: 1, freshAt: 0, notes: [] }] as const;
+  const feeds = [{ ...FRESH, name: 'old', health: 'stale' as const }];
   const observed = { observables: [], attachments: [], signs: [], depth: 1, nodes: 1, bytes: 2 };
   const { degraded } = assess({ observed, snapshot: { ...snapshot, feeds }, nowSeconds: NOW });
   assert.deepEqual(degraded, [{ feed: 'old', health: 'stale' }]);
@@ -270,13 +270,18 @@ test('archives are judged by their table of contents, real ones made by zip and 
       });
       return [...signsOf(observed), observed.attachments[0]?.type ?? ''];
     };
-    assert.deepEqual(await archive('tar', 'cf', 'a.tar', 'run.exe'), ['archive-executable', 'application/x-tar']);
+    assert.deepEqual(await archive('tar', 'cf', 'a.tar', 'run.exe'), [
+      'archive-executable',
+      'executable',
+      'application/x-tar',
+    ]);
     assert.deepEqual(await archive('tar', 'cPf', 'b.tar', '--transform=s,^,../../,', 'vbaProject.bin'), [
       'archive-path',
       'application/x-tar',
     ]);
     assert.deepEqual(await archive('python3', '-m', 'zipfile', '-c', 'c.zip', 'run.exe', 'vbaProject.bin'), [
       'archive-executable',
+      'executable',
       'macro',
       'application/zip',
     ]);
@@ -287,7 +292,10 @@ test('archives are judged by their table of contents, real ones made by zip and 
       'z.close()',
     ].join('\n');
     execFileSync('python3', ['-c', bomb], { cwd: folder });
-    assert.deepEqual(signsOf(await look({ content: base64(readFileSync(at('d.zip'))) })), ['archive-bomb']);
+    assert.deepEqual(signsOf(await look({ content: base64(readFileSync(at('d.zip'))) })), [
+      'archive-bomb',
+      'not-fully-seen',
+    ]);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -309,7 +309,7 @@ test('what is not in its format, not what its checksum says, or elsewhere now', 
   assert.equal(await codeOf(as('stix'), send(`${'['.repeat(10_000)}`)), 'E_INTEL_FORMAT');
   assert.equal(await codeOf(as('misp'), send('{"__proto__":{"Attribute":[]}}')), 'E_INTEL_FORMAT');
   assert.equal(await codeOf(as('lines'), send('<html>\n<body>please log in\n</body>\n')), 'E_INTEL_FORMAT');
-  assert.equal(await codeOf(listFeed(`    sha256: "${'0'.repeat(64)}"\n`), send('bad.example\n')), 'E_INTEL_FORMAT');
+  assert.equal(await codeOf(listFeed(`    sha256: "${'0'.repeat(64)}"\n`), send('bad.example\n')), 'E_INTEL_SIGNATURE');
   assert.equal(
     await codeOf(as('lines'), (_, response) => response.writeHead(302, { location: '/list' }).end()),
     'E_INTEL_FETCH',

@@ -19,7 +19,8 @@ import type { ProfileRequest, RequestedPaths } from '../../../src/profile/reques
 function profileOf(level: ThreatLevel, policy = 'compute', more: Partial<ProfileRequest> = {}): Profile {
   const image = { name: 'i', digest: `sha256:${'a'.repeat(64)}`, policy: { seccomp: policy, appArmor: policy } };
   const request: ProfileRequest = { image, limits: {}, minimumIsolation: 'tcg', ...more };
-  return generateProfile({ request, codeBytes: 0, policy: { level, wishes: [], reasons: [] } }).profile;
+  const said = { level, wishes: [], reasons: [], destinations: [], denied: [] };
+  return generateProfile({ request, codeBytes: 0, policy: said }).profile;
 }
 
 test('digests are those of the text and of the program', () => {

@@ -58,13 +58,14 @@ const anyProfile = fc
     level: fc.constantFrom(...threatLevels),
     minimumIsolation: fc.constantFrom('tcg' as const, 'kvm' as const),
     network: fc.constantFrom(noNetwork, somewhere),
+    denied: fc.constantFrom([], [{ rule: { action: 'deny' as const, host: 'bad.example' }, because: 'listed' }]),
   })
   .map(
-    ({ codeBytes, level, minimumIsolation, network, ...wanted }) =>
+    ({ codeBytes, level, minimumIsolation, network, denied, ...wanted }) =>
       generateProfile({
         codeBytes,
         request: { image, limits: wanted, minimumIsolation, network },
-        policy: { level, wishes: [], reasons: [] },
+        policy: { level, wishes: [], reasons: [], destinations: [], denied },
       }).profile,
   );
 

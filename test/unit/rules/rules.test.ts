@@ -38,8 +38,18 @@ test('what cannot be a rule is refused with file, line and a hint', () => {
     ['- name: A B\n  when: true\n  then: { score: 1 }', /lower-case/],
     ['- name: a\n  when: true\n  then: { score: 0 }', /1 to 100/],
     ['- name: a\n  then: { score: 1 }', /needs when/],
-    ['- name: a\n  when: true\n  then: { forensics: always }', /no forensics yet/],
-    ['- name: a\n  when: true\n  then: { allow: { destinations: [x] } }', /cannot allow destinations yet/],
+    ['- name: a\n  when: true\n  then: { forensics: perhaps }', /forensics.capture: it must be never or sample or/],
+    ['- name: a\n  when: true\n  then: { allow: { destinations: [x] } }', /then.allow must be a list/],
+    ['- name: a\n  when: true\n  then: { allow: ["a b"] }', /0\.yaml:5: then.allow: it: "a b" is no host, address/],
+    ['- name: a\n  when: true\n  then: { allow: [{ to: a.example, prots: [1] }] }', /unknown field "prots"/],
+    ['- name: a\n  when: true\n  then: { allow: ["*.com"] }', /would allow everyone/],
+    ['- name: a\n  when: score > 50\n  then: { allow: [a.example] }', /permits more/],
+    ['- name: a\n  when: score < 50\n  then: { deny: [a.example] }', /would fall away/],
+    [
+      '- name: a\n  when: true\n  then: { allow: [x.a.example] }\n'
+        + '- name: b\n  when: true\n  then: { deny: ["*.a.example"] }',
+      /error 0\.yaml:3: rule a allows x\.a\.example: rule b \(0\.yaml:6\) denies it whenever it applies/,
+    ],
     ['- &x { name: a, when: true, then: { score: 1 } }\n- *x', /0\.yaml:4: a rule must be written out/],
     ['- name: a\n  name: b\n  when: true\n  then: { score: 1 }', /0\.yaml:4: a rule has name twice/],
     ['- [', /not valid YAML/],
@@ -200,6 +210,36 @@ test('a rule that fails restricts and does not permit, and says why', () => {
     assert.match(texts, why);
   const refused = rulesOf('- name: no\n  when: event.data.x == 1\n  then: { reject: x }');
   assert.equal(decideCase(caseOf(), refused).kind, 'rejected');
+});
+
+test('rules allow and deny destinations, and require forensics; a rule that fails only denies', () => {
+  const rules = rulesOf(`
+- name: backend
+  when: event.data.size < 100
+  then: { allow: [api.example.com:443, { to: "db.example:5432", cidr: 192.0.2.0/24 }] }
+- name: not-there
+  when: score >= 40
+  then: { deny: ["*.example.com"], forensics: always }
+- name: fails
+  when: event.data.missing == 1
+  then: { allow: [other.example], deny: [198.51.100.0/24] }
+`);
+  const at = (size: number, score: number) =>
+    profileOf(caseOf({ data: { size }, threat: { score, level: 'low', indicators: [] } }), rules);
+  const calm = at(1, 0);
+  assert.deepEqual(calm.profile.network.rules, [
+    { action: 'allow', host: 'api.example.com', ports: [[443, 443]] },
+    { action: 'allow', host: 'db.example', cidr: '192.0.2.0/24', ports: [[5432, 5432]] },
+    { action: 'deny', cidr: '198.51.100.0/24' },
+  ]);
+  assert.equal(calm.profile.forensics.capture, 'never');
+  const said = calm.reasons.filter(({ field }) => field === 'network').map(({ because }) => because);
+  assert.ok(said.includes('rule backend (r.yaml:4) allows api.example.com:443'), said.join('; '));
+  const threatened = at(1, 50).profile;
+  assert.deepEqual(threatened.network.rules.filter(({ action }) => action === 'deny').map(({ host }) => host),
+    [undefined, '*.example.com']);
+  assert.equal(threatened.forensics.capture, 'always');
+  assert.equal(at(1000, 0).profile.network.mode, 'none', 'nothing is allowed: there is nothing to deny');
 });
 
 test('when the steps of an event are used up, the rules that are left restrict', () => {
