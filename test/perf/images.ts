@@ -29,7 +29,11 @@ const millis = (values: readonly number[]): string => `${figures(values).p50.toF
 export async function benchImages(bench: ImageBench): Promise<void> {
   const { world, n } = bench;
   const rows: string[][] = [];
-  for (const image of world.rig.repository.images.list()) rows.push(await rowOf(bench, image));
+  for (const image of world.rig.repository.images.list()) {
+    const row = await rowOf(bench, image);
+    rows.push(row);
+    process.stderr.write(`${row.join('   ')}\n`);
+  }
   const head = ['image', 'packed', 'mounted', 'template on disk', 'boot to ready', `event to result (p50, n=${n})`];
   printTable('images (RAM 448 MiB)', head, rows);
   await shared(bench);

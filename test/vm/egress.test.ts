@@ -302,7 +302,8 @@ test('the command line: --allow, --network and --trace; the flow is in the evide
       promisify(execFile)(process.execPath, [...cli, ...options], { env, cwd });
     const { stdout, stderr } = await mayfly('--network', policy, '--trace');
     assert.equal(stdout, '"hello from /x"\n');
-    assert.match(stderr, new RegExp(`allowed +api\\.test:${port} \\(127\\.0\\.0\\.1\\), .* rule 1: allow api\\.test`));
+    const flow = `allowed +api\\.test:${port} \\(127\\.0\\.0\\.1\\) http, .* rule 1: allow api\\.test`;
+    assert.match(stderr, new RegExp(flow));
     const failed: unknown = await mayfly('--allow', `api.test:${port}`, '--json').catch((thrown: unknown) => thrown);
     const answer: unknown = JSON.parse((failed as { stdout: string }).stdout);
     const { error, network } = answer as { error: { message: string }; network: EgressReport };

@@ -46,6 +46,22 @@ test('a function that cannot be loaded says so to the event that meets its clone
   }
 });
 
+test('a server that waits listens before its event is there, and answers it', async () => {
+  const workload = { ...(await handler('examples/site/server.mjs')), server: { port: 8080, raw: true } };
+  const ask = (n: number): ReturnType<typeof world.run> =>
+    world.run('web', workload, Buffer.from(`{"path":"/api/sum?n=1&n=${n}"}`));
+  const first = await ask(1);
+  assert.ok(first.profile);
+  world.pool.keep({ profile: first.profile, workload }, 1);
+  await world.pool.full();
+  const met = await ask(2);
+  world.pool.keep({ profile: first.profile, workload }, 0);
+  assert.deepEqual([first, met].map(({ verdict, output }) => [verdict.kind, String(output)]), [
+    ['accepted', '{"sum":2}'], ['accepted', '{"sum":3}'],
+  ]);
+  assert.ok(!met.timeline.some(({ stage }) => stage === 'uniqueness'), 'it was made before its event');
+});
+
 test('closed, the pool leaves nothing', async () => {
   await world.pool.close();
   // Of this process: others may run events in the same home.
