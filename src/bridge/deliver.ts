@@ -142,10 +142,12 @@ async function executed(
   if (server === undefined || request === undefined) return { ended: await running };
   const { port } = server;
   const early = session.status.state !== 'executing';
-  const { outputBytes } = profile.profile.limits;
+  const { outputBytes, wallMillis } = profile.profile.limits;
+  // Who has used half of its time and does not listen yet will not answer either; and why is then told.
+  const readyMillis = Math.min(limits.serverReadyMillisMax, Math.ceil(wallMillis / 2));
   const answer: ServerAnswer = early
     ? { ok: false, code: 'E_SERVER_NOT_LISTENING', message: `The function ended before it listened on port ${port}.` }
-    : await exchange({ door: session.dial(port), port, request, clock, bytesMax: outputBytes });
+    : await exchange({ door: session.dial(port), port, request, clock, readyMillis, bytesMax: outputBytes });
   session.stop();
   return { ended: await running, answer };
 }

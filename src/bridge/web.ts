@@ -17,6 +17,8 @@ export interface ExchangeOptions {
   readonly port: number;
   readonly request: HttpRequest;
   readonly clock: Clock;
+  /** Until somebody listens, ms; `limits.serverReadyMillisMax` unless given. */
+  readonly readyMillis?: number;
   /** Body of the answer, bytes. */
   readonly bytesMax: number;
 }
@@ -25,18 +27,18 @@ type Failed = Extract<ServerAnswer, { readonly ok: false }>;
 
 /** Never rejects. Ends when the door closes, whoever closes it. */
 export async function exchange(options: ExchangeOptions): Promise<ServerAnswer> {
-  const { door, port, clock } = options;
+  const { door, port, clock, readyMillis = limits.serverReadyMillisMax } = options;
   // What breaks the connection is told by the client; a door that nobody uses any more must not end the process.
   door.on('error', () => {});
   let late = false;
-  const cancel = clock.after(limits.serverReadyMillisMax, () => {
+  const cancel = clock.after(readyMillis, () => {
     late = true;
     door.destroy();
   });
   const isOpen = await door.isOpen;
   cancel();
   if (!isOpen) {
-    const why = late ? `within ${limits.serverReadyMillisMax} ms` : 'before the function ended';
+    const why = late ? `within ${readyMillis} ms` : 'before the function ended';
     return failure('E_SERVER_NOT_LISTENING', `Nothing listened on port ${port} ${why}.`);
   }
   const answer = await ask(options);

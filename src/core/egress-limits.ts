@@ -62,7 +62,7 @@ export const egressLimits = Object.freeze({
   /** Ports that a function may serve on: those below need privileges, those above are the kernel's to give away. */
   serverPortMin: 1024,
   serverPortMax: 32_767,
-  /** Delivery of an event until its server listens, ms. Node on loaded cores under TCG: 1-8 s measured. */
+  /** Delivery of an event until its server listens, ms, at most; half of the wall time where that is less. */
   serverReadyMillisMax: 20_000,
   /** Path and query of a request, UTF-16 units. */
   httpPathUnitsMax: 8 * KiB,
