@@ -43,6 +43,7 @@ export interface RunOptions extends FactOptions {
   readonly cpu?: string;
   readonly pids?: string;
   readonly scratch?: string;
+  readonly lsm?: string;
   readonly diskRate?: string;
   readonly diskOperations?: string;
   readonly hide?: readonly string[];
@@ -187,7 +188,12 @@ export function limitsOf(options: Partial<RunOptions>): RequestedLimits {
   };
 }
 
-export function pathsOf({ hide, readOnly }: Partial<RunOptions>): RequestedPaths {
+/** Also says what cannot be had: profiles are compiled for one module of the guest's kernel. */
+export function pathsOf({ hide, readOnly, lsm = 'apparmor' }: Partial<RunOptions>): RequestedPaths {
+  if (lsm !== 'apparmor') {
+    const remedy = 'Leave the option away. docs/decisions/0012-kernel-policy.md says what was tried with SELinux.';
+    throw new MayflyError('E_USAGE', `--lsm ${lsm}: guests are confined by apparmor only`, { remedy });
+  }
   return { ...(hide === undefined ? {} : { hidden: hide }), ...(readOnly === undefined ? {} : { readOnly }) };
 }
 

@@ -124,6 +124,7 @@ const usage: readonly (readonly [args: readonly string[], said: RegExp])[] = [
   [['run', '--handler', 'HANDLER', '--raw'], /--raw is for executables/],
   [['run', '--handler', 'SCRIPT'], /does not tell which image/],
   [['run', '--handler', 'HANDLER', '--accel', 'xen'], /--accel xen/],
+  [['run', '--handler', 'HANDLER', '--data', '{}', '--lsm', 'selinux'], /--lsm selinux: .*apparmor only/],
   [['run', '--handler', 'HANDLER', '--timeout', 'soon'], /--timeout soon/],
   [['run', '--handler', 'HANDLER', '--memory', 'much'], /--memory much/],
   [['run', '--handler', 'HANDLER', '--cpu', 'all'], /--cpu all/],
