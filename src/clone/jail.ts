@@ -17,6 +17,13 @@ const UIDS_PER_PROCESS = 64;
 /** Group that may open a template's RAM image. Its members are VMMs only, and each gets exactly one descriptor. */
 export const templateGroup = UID_BASE - 1;
 
+/**
+ * The last link: executes the rest only when its parent is still the one that is named. The death signal of a parent
+ * that died before `setpriv` had asked for it never comes, and the VMM would stay for ever (test/perf/kills.ts found
+ * one in eight kills). The text is constant; everything else are arguments.
+ */
+const IF_PARENT_LIVES = ['sh', '-c', 'test "$PPID" = "$0" && exec "$@"'] as const;
+
 export interface Jail {
   /** Own uid and namespaces per VM; false without root. */
   readonly confined: boolean;
@@ -42,33 +49,38 @@ export interface JailOptions {
 }
 
 export function openJail(options: JailOptions): Jail {
+  const { pid } = options;
   const confined = options.euid === 0;
   const taken = new Set<number>();
   return {
     confined,
     take(): JailSlot {
-      if (!confined) return { uid: undefined, gid: undefined, command: jailCommand(undefined, []), release: () => {} };
+      if (!confined) {
+        return { uid: undefined, gid: undefined, command: jailCommand(pid, undefined, []), release: () => {} };
+      }
       let slot = 0;
       while (taken.has(slot)) slot += 1;
       if (slot >= UIDS_PER_PROCESS) throw new Error(`more than ${UIDS_PER_PROCESS} VMs in one process`);
       taken.add(slot);
       const uid = UID_BASE + (options.pid % 2_000_000) * UIDS_PER_PROCESS + slot;
       const groups = options.kvmGroup === undefined ? [] : [options.kvmGroup];
-      return { uid, gid: templateGroup, command: jailCommand(uid, groups), release: () => taken.delete(slot) };
+      return { uid, gid: templateGroup, command: jailCommand(pid, uid, groups), release: () => taken.delete(slot) };
     },
   };
 }
 
 /** The launcher chain; every link execs the next, so the pid that was spawned is the VMM's. */
-function jailCommand(uid: number | undefined, groups: readonly number[]): string[] {
+function jailCommand(parent: number, uid: number | undefined, groups: readonly number[]): string[] {
   const rlimits = ['prlimit', '--core=0', `--nofile=${limits.vmmOpenFiles}`, '--memlock=0', '--'];
   const common = ['--pdeathsig', 'KILL', '--no-new-privs'];
-  if (uid === undefined) return [...rlimits, 'setpriv', ...common, '--'];
+  const last = [...IF_PARENT_LIVES, String(parent)];
+  if (uid === undefined) return [...rlimits, 'setpriv', ...common, '--', ...last];
   return [
     'unshare', '--net', '--ipc', '--',
     ...rlimits,
     'setpriv', `--reuid=${uid}`, `--regid=${templateGroup}`,
     ...(groups.length === 0 ? ['--clear-groups'] : [`--groups=${groups.join(',')}`]),
     '--inh-caps=-all', '--bounding-set=-all', ...common, '--',
+    ...last,
   ];
 }

@@ -4,6 +4,7 @@
  * of them; and a leak oracle that shares no code with the product compares the machine before and after.
  *
  *   npm run soak -- [--cycles 1000] [--minutes 60]
+ *   npm run soak -- --kill 100 [--seed 1]            kill -9 of `mayfly run` instead (kills.ts)
  */
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,12 +12,17 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { SealedProfile } from '../../src/profile/profile.ts';
 import { home } from '../vm/rig.ts';
+import { killRounds } from './kills.ts';
 import { printTable, row, timeHead } from './table.ts';
 import { handler, openWorld } from './world.ts';
 
 const { values } = parseArgs({
-  options: { cycles: { type: 'string', default: '1000' }, minutes: { type: 'string', default: '60' } },
+  options: {
+    cycles: { type: 'string', default: '1000' }, minutes: { type: 'string', default: '60' },
+    kill: { type: 'string' }, seed: { type: 'string', default: '1' },
+  },
 });
+if (values.kill !== undefined) process.exit(await killSoak(Number(values.kill), Number(values.seed)));
 /** Cycles wanted; fewer are done when the time is over, and the report counts what was done. */
 const wanted = Number(values.cycles);
 const millisMax = Number(values.minutes) * 60_000;
@@ -77,6 +83,21 @@ rmSync(ownTemporary, { recursive: true });
 for (const failure of failures.slice(0, 50)) process.stdout.write(`FAILED  ${failure}\n`);
 process.stdout.write(`${cycles - Math.min(cycles, failures.length)} passed, ${failures.length} failed\n`);
 process.exitCode = failures.length > 0 ? 1 : 0;
+
+/** Exit code. */
+async function killSoak(rounds: number, seed: number): Promise<number> {
+  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const report = await killRounds({ home, rounds, seed, buildEvery: 20, say });
+  printTable(`${rounds} rounds, seed ${seed}: ${report.killed} killed alive, ${report.abandoned} with an accepted event`,
+    timeHead, [
+      row('kill to the end of the VMM', [...report.machineMillis]),
+      row('the next start, with its event', [...report.recoveryMillis]),
+    ]);
+  process.stdout.write(`records written: ${report.records}, the chain whole, one for each accepted event\n`);
+  for (const failure of report.failures) process.stdout.write(`FAILED  ${failure}\n`);
+  process.stdout.write(`${report.killed} killed, ${report.failures.length} failed\n`);
+  return report.failures.length > 0 ? 1 : 0;
+}
 
 async function once(cycle: number): Promise<void> {
   const subject = subjects[cycle % subjects.length] ?? subjects[0];

@@ -9,6 +9,7 @@ import { openJail, templateGroup } from '../../../src/clone/jail.ts';
 import { limits } from '../../../src/core/limits.ts';
 
 const rlimits = ['prlimit', '--core=0', `--nofile=${limits.vmmOpenFiles}`, '--memlock=0', '--'];
+const ifParentLives = ['sh', '-c', 'test "$PPID" = "$0" && exec "$@"', '7'];
 
 test('with root: namespaces, rlimits, then uid, capabilities and the signal, and QEMU last', () => {
   const jail = openJail({ euid: 0, pid: 7 });
@@ -18,7 +19,7 @@ test('with root: namespaces, rlimits, then uid, capabilities and the signal, and
   assert.deepEqual(command, [
     'unshare', '--net', '--ipc', '--', ...rlimits,
     'setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--inh-caps=-all', '--bounding-set=-all',
-    '--pdeathsig', 'KILL', '--no-new-privs', '--',
+    '--pdeathsig', 'KILL', '--no-new-privs', '--', ...ifParentLives,
   ]);
 });
 
@@ -32,7 +33,7 @@ test('without root: no uid and no namespace, and the rest still', () => {
   const jail = openJail({ euid: 1000, pid: 7, kvmGroup: 109 });
   const { uid, gid, command } = jail.take();
   assert.deepEqual([jail.confined, uid, gid], [false, undefined, undefined]);
-  assert.deepEqual(command, [...rlimits, 'setpriv', '--pdeathsig', 'KILL', '--no-new-privs', '--']);
+  assert.deepEqual(command, [...rlimits, 'setpriv', '--pdeathsig', 'KILL', '--no-new-privs', '--', ...ifParentLives]);
 });
 
 test('no two live VMs share a uid, in one process or in two; a freed one comes again', () => {
@@ -57,4 +58,11 @@ test('the launchers of this machine take the command, and every link execs the n
   const { stdout, pid, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 10_000 });
   assert.equal(status, 0);
   assert.equal(stdout, `${pid} 0 ${limits.vmmOpenFiles}\nNoNewPrivs:\t1\n`);
+});
+
+test('a VMM whose parent is gone before the death signal is set does not start', () => {
+  const { command } = openJail({ euid: 1000, pid: process.ppid }).take();
+  const [program = '', ...args] = [...command, 'echo', 'started'];
+  const { stdout, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 10_000 });
+  assert.deepEqual([status, stdout], [1, '']);
 });
