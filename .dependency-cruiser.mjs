@@ -37,7 +37,10 @@ export default {
       name: 'egress-behind-its-contract',
       severity: 'error',
       comment: 'The bridge and the story know contract.ts; the composition root makes brokers and reads policies.',
-      from: { path: '^src/', pathNot: '^src/(egress/|rules/destinations\\.ts|app\\.ts|compose\\.ts|cli/network\\.ts)' },
+      from: {
+        path: '^src/',
+        pathNot: '^src/(egress/|rules/destinations\\.ts|function/manifest\\.ts|app\\.ts|compose\\.ts|cli/network\\.ts)',
+      },
       to: { path: '^src/egress/', pathNot: '^src/egress/(contract|report)\\.ts$' },
     },
     {
@@ -79,7 +82,7 @@ export default {
       name: 'stages-do-not-know-the-story',
       severity: 'error',
       from: { path: `^src/(${stages})/` },
-      to: { path: '^src/(pipeline|journey|run|stages|app|main|cli)' },
+      to: { path: '^src/(pipeline|journey|run|stages|app|main|cli|serve|function|tenant|client)' },
     },
     {
       name: 'stages-meet-at-doors',
@@ -100,6 +103,23 @@ export default {
           + '^src/profile/(levels|order)\\.ts$|^src/rules/(files|load|suite)\\.ts$',
         dependencyTypesNot: ['type-only'],
       },
+    },
+    {
+      name: 'service-runs-events-through-its-contract',
+      severity: 'error',
+      comment: 'The service knows what it needs of a runner, functions and tenants; runner.ts alone knows the App.',
+      from: { path: '^src/(serve|tenant|function)/', pathNot: '^src/serve/runner\\.ts$' },
+      to: {
+        path: '^src/(pipeline|journey|run|stages|compose|app|main|cli|clone|bridge|image|release|evidence|journal)',
+        dependencyTypesNot: ['type-only'],
+      },
+    },
+    {
+      name: 'client-is-for-browsers',
+      severity: 'error',
+      comment: 'Types of the interface and nothing else: it runs where there is only fetch.',
+      from: { path: '^src/client/' },
+      to: { path: '.', pathNot: '^src/client/', dependencyTypesNot: ['type-only'] },
     },
     { name: 'no-test-in-product', severity: 'error', from: { path: '^src/' }, to: { path: '^(test|scripts)/' } },
     { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },

@@ -8,102 +8,29 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { AcceleratorMode, AcceleratorVerdict } from './clone/accelerator.ts';
+import type { AcceleratorMode } from './clone/accelerator.ts';
 import { openJail } from './clone/jail.ts';
 import type { Jail } from './clone/jail.ts';
+import type { Pool } from './clone/pool.ts';
 import type { QemuFacts } from './clone/probe.ts';
 import type { StockedTemplate } from './clone/stock.ts';
-import type { BuildWatch, Template, Templates } from './clone/template.ts';
+import type { BuildWatch, Template } from './clone/template.ts';
 import type { QemuOptions } from './clone/vmm/qemu.ts';
-import type { Vmm } from './clone/vmm/contract.ts';
-import type { Disk } from './core/disk.ts';
+import type { ComposeOptions } from './compose.ts';
 import { MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
-import type { Random } from './core/random.ts';
-import type { Clock } from './core/time.ts';
 import type { Event } from './event/event.ts';
-import type { Workload } from './event/workload.ts';
 import type { ImageAdmin } from './image/admin.ts';
-import type { FunctionClass } from './image/manifest.ts';
-import type { Repository } from './image/repository.ts';
-import type { Assessment } from './intel/assess.ts';
+import type { Image, Repository } from './image/repository.ts';
 import type { Intel } from './intel/intel.ts';
-import type { Attachment } from './intel/observe.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
-import type { Complexity } from './profile/complexity.ts';
-import type { NetworkPolicy } from './profile/network.ts';
-import type { PolicyInput } from './policy.ts';
 import type { ImageChoice } from './profile/choose.ts';
-import type { Profile } from './profile/profile.ts';
-import type { RequestedLimits, RequestedPaths } from './profile/request.ts';
-import type { Processes } from './release/processes.ts';
+import type { Profile, SealedProfile } from './profile/profile.ts';
 import type { EventSource, Threat } from './rules/context.ts';
 import type { Reclaimed } from './release/reclaim.ts';
-import type { Outcome, RunObserver } from './stages.ts';
-
-export interface AppOptions {
-  /** MAYFLY_HOME, absolute. */
-  readonly home: string;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly disk: Disk;
-  readonly processes: Processes;
-  readonly euid: number;
-  readonly pid: number;
-  /**
-   * Value of an environment variable: credentials of threat feeds are named in their configuration, not written
-   * there.
-   */
-  environment(name: string): string | undefined;
-}
-
-/** What is thought of an event before it runs; nothing was run. */
-export interface ScoredEvent extends Assessment {
-  readonly observables: readonly { readonly kind: string; readonly value: string; readonly where: string }[];
-  readonly attachments: readonly Omit<Attachment, 'content'>[];
-  readonly complexity: Complexity;
-  readonly notes: readonly string[];
-}
-
-export interface Engine {
-  readonly vmm: Vmm;
-  readonly qemu: QemuFacts;
-  readonly accelerator: AcceleratorVerdict;
-  readonly templates: Templates;
-}
-
-/** What to run on which event, in which image, within which limits. */
-export interface RunOrder {
-  /** Name, `name:tag` or digest; absent: chosen by what the function is and the event carries. */
-  readonly image?: string;
-  readonly functionClass?: FunctionClass;
-  /** Of a handler, as in `python3`; null for an executable. */
-  readonly language: string | null;
-  /** Runs the image also when no trusted key has signed it. */
-  readonly allowUnsigned?: boolean;
-  readonly workload: Workload;
-  /** UTF-8 JSON. */
-  readonly event: Buffer;
-  readonly limits: RequestedLimits;
-  readonly paths?: RequestedPaths;
-  /** Absent: nothing can be reached. */
-  readonly network?: NetworkPolicy;
-  readonly accelerator: AcceleratorMode;
-  readonly policy?: PolicyInput;
-  readonly signal?: AbortSignal;
-}
-
-/** What the choice of an image rests on; `language` undefined: not known. */
-export interface ImageOrder extends Pick<RunOrder, 'image' | 'functionClass' | 'workload' | 'event' | 'policy'> {
-  readonly language?: string | null | undefined;
-}
-
-export interface AppObserver extends RunObserver {
-  /** Something that takes seconds has begun, as in `booting a node template`. */
-  progress?(what: string): void;
-  /** Known before the event is accepted. */
-  engine?(engine: Engine): void;
-}
+import type { Outcome } from './stages.ts';
+import type { Places } from './serve/places.ts';
+import type { AppOptions, ScoredEvent, Engine, RunOrder, ImageOrder, AppObserver } from './order.ts';
 
 export class App {
   readonly home: string;
@@ -112,6 +39,9 @@ export class App {
   readonly #options: AppOptions;
   #intel: Promise<Intel> | undefined;
   #repository: Promise<Repository> | undefined;
+  #pool: Pool | undefined;
+  /** Images of orders, by their file system's digest: there are no more than images in the repository. */
+  readonly #used = new Map<string, Image>();
   readonly #engines = new Map<AcceleratorMode, Promise<Engine>>();
 
   constructor(options: AppOptions, kvmGroup: number | undefined) {
@@ -165,10 +95,39 @@ export class App {
 
   /** Rejects only when the event was not accepted or nothing can run here; see `runEvent`. */
   async run(order: RunOrder, observer: AppObserver = {}): Promise<Outcome> {
-    const [{ createStages }, { runEvent }, { realNetwork }] = await Promise.all([
-      import('./compose.ts'), import('./pipeline.ts'), import('./egress/network.ts'),
+    const [{ runEvent }, { createStages }] = await Promise.all([import('./pipeline.ts'), import('./compose.ts')]);
+    const { request, engine, image } = await this.#prepare(order);
+    observer.engine?.(engine);
+    const composition = await this.#compose(engine, image, (step) => observer.progress?.(step));
+    return await runEvent(createStages({ ...composition, pool: this.#pool }), request, observer);
+  }
+
+  /** The profile that an order gets, without a VM. Rejects as `run` does. */
+  async expect(order: RunOrder): Promise<SealedProfile> {
+    const [{ decideProfile }, { acceptEvent }, { newRunId }] = await Promise.all([
+      import('./policy.ts'), import('./event/accept.ts'), import('./core/ids.ts'),
     ]);
-    const { clock, random, disk, processes } = this.#options;
+    const { clock, random } = this.#options;
+    const { request } = await this.#prepare(order);
+    return decideProfile(acceptEvent({ bytes: order.event, runId: newRunId(clock, random), clock }), request);
+  }
+
+  /** From now on `run` takes clones that wait, where there is one. `mayFill`: asked before each of them is made. */
+  async openPool(mode: AcceleratorMode, mayFill: () => boolean): Promise<Pool> {
+    const { createPool } = await import('./compose.ts');
+    const [repository, engine] = [await this.repository(), await this.engine(mode)];
+    const [first] = repository.images.list();
+    if (first === undefined) throw new MayflyError('E_SETUP_MISSING', 'there is no image');
+    const composition = await this.#compose(engine, first, () => {});
+    const template = async (profile: Profile, signal: AbortSignal): Promise<Template> => {
+      const image = this.#used.get(profile.image.digest) ?? await repository.images.get(profile.image.name);
+      return await engine.templates.get(image, profile.shape.ramBytes, { signal });
+    };
+    this.#pool = createPool({ ...composition, template }, mayFill);
+    return this.#pool;
+  }
+
+  async #prepare(order: RunOrder) {
     const repository = await this.repository();
     const intel = await (await this.intel()).ready();
     const found = await intel?.threat(await this.#accepted(order.event), order.policy?.source ?? {});
@@ -177,37 +136,42 @@ export class App {
     const choosing = policy === undefined ? order : { ...order, policy };
     const { image: reference, reasons } = await this.selectImage(choosing);
     const image = await repository.images.get(reference, { allowUnsigned: order.allowUnsigned === true });
+    this.#used.set(image.digest, image);
     const engine = await this.engine(order.accelerator);
-    observer.engine?.(engine);
-    const template = (profile: Profile, signal: AbortSignal): Promise<Template> => {
-      const onBuild = (step: string): void => observer.progress?.(step);
-      return engine.templates.get(image, profile.shape.ramBytes, { onBuild, signal });
-    };
-    const origin = {
-      isolation: engine.vmm.isolation,
-      vmm: engine.vmm.version,
-      kernel: repository.kernel.digest,
-      imageName: image.name,
-      imageDigest: image.digest,
-    };
-    const stages = createStages({
-      home: this.home, clock, random, disk, processes, template,
-      network: realNetwork(resolversOf(this.#options.environment('MAYFLY_RESOLVERS'))),
-      vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
-      ...(intel === undefined ? {} : { denies: intel.denies }),
-    });
     const request = {
       image: { name: image.name, digest: image.digest, policy: image.manifest.policy, reasons },
       workload: order.workload,
       event: order.event,
       limits: order.limits,
       ...(order.paths === undefined ? {} : { paths: order.paths }),
+      ...(order.floor === undefined ? {} : { floor: order.floor }),
       ...(order.network === undefined ? {} : { network: order.network }),
       minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
       ...(policy === undefined ? {} : { policy }),
+      ...(order.runId === undefined ? {} : { runId: order.runId }),
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
-    return await runEvent(stages, request, observer);
+    return { request, engine, image };
+  }
+
+  async #compose(engine: Engine, image: Image, onBuild: (step: string) => void): Promise<ComposeOptions> {
+    const { realNetwork, resolversOf } = await import('./egress/network.ts');
+    const { clock, random, disk, processes } = this.#options;
+    const origin = {
+      isolation: engine.vmm.isolation,
+      vmm: engine.vmm.version,
+      kernel: (await this.repository()).kernel.digest,
+      imageName: image.name,
+      imageDigest: image.digest,
+    };
+    const intel = await (await this.intel()).ready();
+    return {
+      home: this.home, clock, random, disk, processes,
+      template: (profile, signal) => engine.templates.get(image, profile.shape.ramBytes, { onBuild, signal }),
+      network: realNetwork(resolversOf(this.#options.environment('MAYFLY_RESOLVERS'))),
+      vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
+      ...(intel === undefined ? {} : { denies: intel.denies }),
+    };
   }
 
   /** The image of an order, as far as it can be told before there is a run. Rejects with E_EVENT_* and E_IMAGE_*. */
@@ -243,6 +207,12 @@ export class App {
     const { clock, random } = this.#options;
     const [{ acceptEvent }, { newRunId }] = await Promise.all([import('./event/accept.ts'), import('./core/ids.ts')]);
     return acceptEvent({ bytes, runId: newRunId(clock, random), clock });
+  }
+
+  /** Functions, tenants and events of the service. */
+  async places(): Promise<Places> {
+    const { openPlaces } = await import('./serve/places.ts');
+    return openPlaces(this.#options);
   }
 
   /** `event`: UTF-8 JSON. Rejects with E_EVENT_INVALID, E_EVENT_TOO_LARGE, E_USAGE or E_INTEL_CONFIG. */
@@ -365,12 +335,6 @@ async function loadEngine() {
   return {
     chooseAccelerator, openTemplates, templateKey, trialBoot, bootOnce, createQemu, workloadId, policyCompiler,
   };
-}
-
-/** As in `127.0.0.1:5353,192.0.2.53`; undefined for the host's own. */
-function resolversOf(text: string | undefined): readonly string[] | undefined {
-  const servers = (text ?? '').split(',').filter((server) => server !== '');
-  return servers.length === 0 ? undefined : servers;
 }
 
 export async function openApp(options: AppOptions): Promise<App> {

@@ -46,7 +46,7 @@ export interface ComposeOptions extends CloneOptions {
   /** What threat intelligence lists may not be connected to, whatever a profile allows. */
   readonly denies?: Denies;
   /** Clones that wait; without it every clone is made when its event is there. */
-  readonly pool?: Pool;
+  readonly pool?: Pool | undefined;
 }
 
 export function createStages(options: ComposeOptions): Stages {
@@ -54,7 +54,7 @@ export function createStages(options: ComposeOptions): Stages {
   return {
     clock,
     origin: options.origin,
-    accept: (bytes) => acceptEvent({ bytes, runId: newRunId(clock, random), clock }),
+    accept: (bytes, runId = newRunId(clock, random)) => acceptEvent({ bytes, runId, clock }),
     open: (event) => openRun(options, event),
     profile: decideProfile,
     clone: async (order, context) => {
@@ -78,8 +78,8 @@ export function createStages(options: ComposeOptions): Stages {
 }
 
 /** Keeps clones ready for an order; the pool's own record of each is a folder beside those of the runs. */
-export function createPool(options: ComposeOptions): Pool {
-  return new Pool({ clock: options.clock, prime: (order, signal) => primeClone(options, order, signal) });
+export function createPool(options: ComposeOptions, mayFill: () => boolean = () => true): Pool {
+  return new Pool({ clock: options.clock, mayFill, prime: (order, signal) => primeClone(options, order, signal) });
 }
 
 async function primeClone(options: ComposeOptions, order: PoolOrder, signal: AbortSignal): Promise<WaitingClone> {

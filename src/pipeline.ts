@@ -21,7 +21,7 @@ import { verdictOf } from './validate/verdict.ts';
 
 /** Rejects only when the event was not accepted; every accepted event has an Outcome, whatever becomes of it. */
 export async function runEvent(stages: Stages, request: RunRequest, observer: RunObserver = {}): Promise<Outcome> {
-  const event = stages.accept(request.event);
+  const event = stages.accept(request.event, request.runId);
   const journey = new Journey({ stages, request, observer, event, ...(await stages.open(event)) });
   let [state, effects] = begin();
   for (let round = 0; !isOver(state); round++) {

@@ -15,7 +15,7 @@ import { generateProfile } from './profile/generate.ts';
 import type { Policy } from './profile/generate.ts';
 import { threatLevels } from './profile/levels.ts';
 import type { Reason, SealedProfile } from './profile/profile.ts';
-import type { ProfileRequest } from './profile/request.ts';
+import type { ProfileRequest, RequestedLimits } from './profile/request.ts';
 import type { EventSource, FunctionFacts, Threat } from './rules/context.ts';
 import { evaluateRules } from './rules/evaluate.ts';
 import type { Decision } from './rules/evaluate.ts';
@@ -48,7 +48,18 @@ export function decideProfile(event: Event, request: PolicyRequest): SealedProfi
   const server = workload.server !== undefined;
   if (server) httpRequestOf(event);
   const policy = decidePolicy(event, request);
-  return generateProfile({ request: { ...request, server }, codeBytes: codeBytes(workload), policy });
+  const sealed = generateProfile({ request: { ...request, server }, codeBytes: codeBytes(workload), policy });
+  return requireFloor(sealed, request.floor);
+}
+
+/** Less than a function can work with is a refusal with a reason, not a run that dies of it. */
+function requireFloor(sealed: SealedProfile, floor: RequestedLimits = {}): SealedProfile {
+  for (const [name, least] of Object.entries(floor) as [keyof RequestedLimits, number][]) {
+    const granted = sealed.profile.limits[name];
+    if (granted >= least) continue;
+    throw new MayflyError('E_EVENT_REJECTED', `${name} would be ${granted}, and the function needs ${least} at least`);
+  }
+  return sealed;
 }
 
 function decidePolicy(event: Event, { policy = {}, workload, image }: PolicyRequest): Policy | undefined {

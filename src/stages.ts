@@ -22,6 +22,8 @@ import type { Verdict } from './validate/verdict.ts';
 export interface RunRequest extends PolicyRequest {
   /** The event as it came, UTF-8 JSON: a CloudEvent, or any other value, which is wrapped in one. */
   readonly event: Buffer;
+  /** Known to the caller before there is a run; otherwise a new one is made. */
+  readonly runId?: RunId;
   /** Ctrl-C or a caller that has gone away: the run is released and sealed at once, as E_INTERRUPTED. */
   readonly signal?: AbortSignal;
 }
@@ -62,7 +64,7 @@ export interface Stages {
   /** What clones are made of on this machine, for the evidence. */
   origin(request: RunRequest): Origin;
   /** Throws E_EVENT_INVALID and E_EVENT_TOO_LARGE: such an event was never accepted and has no evidence. */
-  accept(bytes: Buffer): Event;
+  accept(bytes: Buffer, runId?: RunId): Event;
   /** From here on the run is on record and what it takes is known. Rejects when it cannot be: not accepted then. */
   open(event: Event): Promise<{ readonly journal: Journal; readonly ledger: Ledger }>;
   /** Throws E_LIMIT_INVALID and E_EVENT_REJECTED. */

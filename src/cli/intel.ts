@@ -1,5 +1,5 @@
 /** `mayfly intel`: pull the threat feeds, look at them, and score an event without running it. */
-import type { ScoredEvent } from '../app.ts';
+import type { ScoredEvent } from '../order.ts';
 import { errorTable, MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';
 import type { FeedHealth } from '../intel/feed.ts';

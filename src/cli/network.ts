@@ -1,5 +1,5 @@
 /** The network on the command line: policies from options, flows for people, and `mayfly egress explain`. */
-import type { RunOrder } from '../app.ts';
+import type { RunOrder } from '../order.ts';
 import { exitCodes, MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';

@@ -8,6 +8,7 @@ import { addIntelCommands } from './intel-commands.ts';
 import { paint } from './io.ts';
 import type { Io } from './io.ts';
 import { formatProblem, jsonProblem } from './report.ts';
+import { addServiceCommands } from './service-commands.ts';
 
 const EXIT_CODES = `
 Exit codes:
@@ -229,6 +230,7 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .action(async (options) => exit(await (await import('./list.ts')).evidence(io, options)));
 
   addIntelCommands(program, io, exit);
+  addServiceCommands(program, io, exit);
 
   program
     .command('version')

@@ -4,7 +4,7 @@ import { errorTable } from '../core/errors.ts';
 import type { MayflyError } from '../core/errors.ts';
 import { millisRounded } from '../core/time.ts';
 import type { TimelineEntry } from '../evidence/record.ts';
-import type { Engine } from '../app.ts';
+import type { Engine } from '../order.ts';
 import type { Outcome } from '../stages.ts';
 import type { FailedVerdict } from '../validate/verdict.ts';
 import type { Paint } from './io.ts';

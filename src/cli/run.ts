@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { extname } from 'node:path';
-import type { Engine, RunOrder } from '../app.ts';
+import type { Engine, RunOrder } from '../order.ts';
 import type { AcceleratorMode } from '../clone/accelerator.ts';
 import { MayflyError } from '../core/errors.ts';
 import { limits } from '../core/limits.ts';

@@ -30,6 +30,8 @@ export interface PoolOptions {
   readonly clock: Clock;
   /** Makes one, and leaves nothing behind when it rejects. */
   readonly prime: (order: PoolOrder, signal: AbortSignal) => Promise<WaitingClone>;
+  /** Asked before each clone is made: events that run have the processors first. `look` asks again. */
+  readonly mayFill?: () => boolean;
 }
 
 interface Shelf {
@@ -84,6 +86,22 @@ export class Pool {
     return taken;
   }
 
+  /** How many wait. */
+  get waiting(): number {
+    return this.#shelves.reduce((sum, shelf) => sum + shelf.waiting.length, 0);
+  }
+
+  /** Called from time to time: what has waited too long goes, and what is missing is made. */
+  look(): void {
+    const stale = this.#options.clock.now() - limits.poolWaitMillisMax;
+    for (const { waiting } of this.#shelves) {
+      // The oldest come first.
+      const count = waiting.filter(({ since }) => since <= stale).length;
+      for (const each of waiting.splice(0, count)) this.#inBackground(each.waiting.drop());
+    }
+    this.#fill();
+  }
+
   /** Done with the pool's own record of a clone that `take` has given away. */
   settle(taken: WaitingClone): void {
     this.#inBackground(taken.handOver());
@@ -118,9 +136,10 @@ export class Pool {
 
   /** Ends: each round adds a clone or a failure, and both are bounded. Never rejects. */
   async #fillAll(): Promise<void> {
-    const { clock, prime } = this.#options;
+    const { clock, prime, mayFill = () => true } = this.#options;
     const { signal } = this.#closing;
     for (let shelf = this.#wanting(); shelf !== undefined && !signal.aborted; shelf = this.#wanting()) {
+      if (!mayFill()) return;
       try {
         const waiting = await prime(shelf.order, signal);
         shelf.waiting.push({ waiting, since: clock.now() });

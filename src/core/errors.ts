@@ -7,6 +7,7 @@
  */
 
 import { exitCodes } from './exit-codes.ts';
+import { serviceErrors } from './service-errors.ts';
 
 export { exitCodes };
 
@@ -16,7 +17,7 @@ export type Blame = 'caller' | 'guest' | 'host' | 'operator';
 /** Where in the journey of an event it happened; `setup` is everything before there is an event. */
 export type Stage = 'setup' | 'accept' | 'profile' | 'clone' | 'bridge' | 'validate' | 'release' | 'seal';
 
-interface Meaning {
+export interface Meaning {
   readonly stage: Stage;
   readonly blame: Blame;
   /** The same call may succeed when simply made again. */
@@ -342,6 +343,7 @@ export const errorTable = Object.freeze({
     title: 'The process that ran the event died before the run was over',
     remedy: 'What it left was removed by a later start; run the event again.',
   },
+  ...serviceErrors,
   E_INTERNAL: {
     stage: 'setup', blame: 'host', retryable: false, exit: exitCodes.internal,
     title: 'Mayfly met a situation that it believed impossible',

@@ -8,6 +8,7 @@
 
 import { egressLimits } from './egress-limits.ts';
 import { intelLimits } from './intel-limits.ts';
+import { serviceLimits } from './service-limits.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -246,6 +247,8 @@ export const limits = Object.freeze({
   runRoundsMax: 32,
   /** Attempts to get a usable clone. A second one is right only before the event has been delivered. */
   cloneAttemptsMax: 2,
+
+  ...serviceLimits,
 });
 
 export type Limits = typeof limits;

@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { limits } from '../core/limits.ts';
+import { TokenBucket } from '../core/rate.ts';
 import type { Clock } from '../core/time.ts';
 import { within } from '../core/time.ts';
 import type { NetworkPolicy } from '../profile/network.ts';
@@ -21,7 +22,6 @@ import { Inspector } from './inspector.ts';
 import { judgeProtocol, judgeTls, Requests } from './judge.ts';
 import { decide } from './policy.ts';
 import type { Decision, Destination } from './policy.ts';
-import { TokenBucket } from './rate.ts';
 import { FlowLog } from './report.ts';
 import type { EgressReport } from './report.ts';
 import { Upstream } from './upstream.ts';

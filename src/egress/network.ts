@@ -18,3 +18,9 @@ export function realNetwork(resolvers?: readonly string[]): Network {
     dial: (address, port) => connect({ host: address, port, allowHalfOpen: true, noDelay: true }),
   };
 }
+
+/** As in `127.0.0.1:5353,192.0.2.53`; undefined for the host's own. */
+export function resolversOf(text: string | undefined): readonly string[] | undefined {
+  const servers = (text ?? '').split(',').filter((server) => server !== '');
+  return servers.length === 0 ? undefined : servers;
+}

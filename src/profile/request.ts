@@ -37,6 +37,8 @@ export interface ProfileRequest {
   readonly paths?: RequestedPaths;
   /** The function is a server: its kernel policy is that of class `web`, whatever the image's. */
   readonly server?: boolean;
+  /** The least that the function can work with; an event that gets less is refused. */
+  readonly floor?: RequestedLimits;
   /** Parsed and canonical; absent: nothing can be reached. */
   readonly network?: NetworkPolicy;
   /** The weakest isolation that the caller accepts; `tcg` unless the caller insists on KVM. */

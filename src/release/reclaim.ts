@@ -101,6 +101,8 @@ export interface ReclaimOptions {
 export interface Reclaimed {
   /** Run ids that were ended and sealed. */
   readonly ended: readonly string[];
+  /** Those of them whose event certainly reached no function. */
+  readonly undelivered: readonly string[];
   /** What an operator should know, one line each. */
   readonly reports: readonly string[];
 }
@@ -109,7 +111,7 @@ export interface Reclaimed {
 export async function reclaimRuns(options: ReclaimOptions): Promise<Reclaimed> {
   const { disk, processes, clock, folder } = options;
   const names = (await disk.list(folder)).slice(0, limits.reclaimRunsMax);
-  if (names.length === 0) return { ended: [], reports: [] };
+  if (names.length === 0) return { ended: [], undelivered: [], reports: [] };
   const bootId = await processes.bootId();
   const reports: string[] = [];
   const found: FoundRun[] = [];
@@ -121,15 +123,17 @@ export async function reclaimRuns(options: ReclaimOptions): Promise<Reclaimed> {
     }
   }
   const ended: string[] = [];
+  const undelivered: string[] = [];
   for (const step of planReclaim(found, { bootId, wallMillis: Number(clock.wallNanos() / 1_000_000n) })) {
     try {
       if (await carryOut(options, step)) ended.push(step.name);
+      if (step.do === 'end' && !step.run.delivered) undelivered.push(step.name);
       if (step.do === 'report') reports.push(`run ${step.name} was left alone: ${step.reason}`);
     } catch (thrown) {
       reports.push(`run ${step.name} could not be ended: ${(thrown as Error).message}`);
     }
   }
-  return { ended, reports };
+  return { ended, undelivered, reports };
 }
 
 async function inspect({ disk, processes, folder }: ReclaimOptions, name: string, bootId: string): Promise<FoundRun> {

@@ -42,12 +42,17 @@ const planted: Tree = {
   'src/intel/sync.ts': ['./fetch.ts'],
   'src/run.ts': ['./core/time.ts', 'type ./event/event.ts', 'node:path'],
   'src/pipeline.ts': ['./run.ts', './event/accept.ts', './nowhere.ts'],
+  'src/serve/service.ts': ['../compose.ts', 'type ../app.ts'],
+  'src/serve/runner.ts': ['../app.ts'],
+  'src/compose.ts': [],
+  'src/client/client.ts': ['../core/time.ts', 'type ../core/time.ts'],
   'src/app.ts': ['./pipeline.ts', './clone/vmm/qemu.ts', '../test/helper.ts'],
   'test/helper.ts': [],
 };
 
 const expected = [
   'cli-holds-no-logic: src/cli/run.ts -> src/image/store.ts',
+  'client-is-for-browsers: src/client/client.ts -> src/core/time.ts',
   'core-stands-alone: src/core/time.ts -> src/event/event.ts',
   'egress-behind-its-contract: src/bridge/session.ts -> src/egress/broker.ts',
   'fake-is-for-tests: src/clone/clone.ts -> src/clone/vmm/fake.ts',
@@ -58,6 +63,7 @@ const expected = [
   'pure-intel: src/intel/assess.ts -> src/intel/fetch.ts',
   'pure-run: src/run.ts -> path',
   'resolvable: src/pipeline.ts -> ./nowhere.ts',
+  'service-runs-events-through-its-contract: src/serve/service.ts -> src/compose.ts',
   'stages-do-not-know-the-story: src/event/accept.ts -> src/pipeline.ts',
   'stages-meet-at-doors: src/event/accept.ts -> src/image/store.ts',
   'stages-meet-at-doors: src/profile/facts.ts -> src/clone/vmm/qemu.ts',

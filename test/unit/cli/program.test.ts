@@ -7,7 +7,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { App, AppObserver, Engine, RunOrder } from '../../../src/app.ts';
+import type { App } from '../../../src/app.ts';
+import type { AppObserver, Engine, RunOrder } from '../../../src/order.ts';
 import type { Io } from '../../../src/cli/io.ts';
 import { runProgram } from '../../../src/cli/program.ts';
 import { MayflyError } from '../../../src/core/errors.ts';

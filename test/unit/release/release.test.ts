@@ -179,7 +179,7 @@ test('a clone that waited when its owner died is killed and removed, without evi
     { kind: 'pooled', journalVersion: 1, runId: ids[0], owner: dead },
     { kind: 'cloning', attempt: 1 }, { kind: 'holding', holding: { kind: 'machine', pid, startTicks } },
   ]);
-  assert.deepEqual(await reclaim(folder), { ended: [], reports: [], sealed: [] });
+  assert.deepEqual(await reclaim(folder), { ended: [], undelivered: [], reports: [], sealed: [] });
   assert.equal(await processes.startTicks(pid), undefined, 'its machine is still there');
   assert.deepEqual(await disk.list(folder), []);
 });
