@@ -19,6 +19,8 @@ import type { QemuOptions } from './clone/vmm/qemu.ts';
 import type { ComposeOptions } from './compose.ts';
 import { MayflyError } from './core/errors.ts';
 import { limits } from './core/limits.ts';
+import type { BuildOrder, BuiltImage } from './build.ts';
+import type { CheckedImage, CheckOrder } from './conformance.ts';
 import type { Event } from './event/event.ts';
 import type { ImageAdmin } from './image/admin.ts';
 import type { Image, Repository } from './image/repository.ts';
@@ -63,7 +65,16 @@ export class App {
     const { openAdmin } = await import('./image/admin.ts');
     const { home, random, disk, clock } = this.#options;
     const now = (): number => Number(clock.wallNanos() / 1_000_000n);
-    return openAdmin({ home, random, disk, now, process: await this.#builder() });
+    return openAdmin({ home, random, disk, now, after: clock.after, process: await this.#builder() });
+  }
+
+  /** Where docker, podman and skopeo keep credentials for registries, as their documentation says. */
+  authFile(): string | undefined {
+    const { environment } = this.#options;
+    const [named, folder, user] = ['REGISTRY_AUTH_FILE', 'DOCKER_CONFIG', 'HOME'].map(environment);
+    if (named !== undefined && named !== '') return named;
+    if (folder !== undefined && folder !== '') return join(folder, 'config.json');
+    return user === undefined || user === '' ? undefined : join(user, '.docker', 'config.json');
   }
 
   /** Rejects with E_QEMU_MISSING. */
@@ -136,10 +147,10 @@ export class App {
     const choosing = policy === undefined ? order : { ...order, policy };
     const { image: reference, reasons } = await this.selectImage(choosing);
     const image = await repository.images.get(reference, { allowUnsigned: order.allowUnsigned === true });
-    this.#used.set(image.digest, image);
+    this.#used.set(image.contentDigest, image);
     const engine = await this.engine(order.accelerator);
     const request = {
-      image: { name: image.name, digest: image.digest, policy: image.manifest.policy, reasons },
+      image: { name: image.name, digest: image.contentDigest, policy: image.manifest.policy, reasons },
       workload: order.workload,
       event: order.event,
       limits: order.limits,
@@ -162,7 +173,7 @@ export class App {
       vmm: engine.vmm.version,
       kernel: (await this.repository()).kernel.digest,
       imageName: image.name,
-      imageDigest: image.digest,
+      imageDigest: image.contentDigest,
     };
     const intel = await (await this.intel()).ready();
     return {
@@ -184,6 +195,18 @@ export class App {
       event, images: repository.images.list(), requested, functionClass, language, policy,
       isServer: workload.server !== undefined, function: { name, kind: workload.kind },
     });
+  }
+
+  /** Runs the conformance suite in clones of an image. Rejects as `checkImage` does. */
+  async check(order: Omit<CheckOrder, 'token'>): Promise<CheckedImage> {
+    const { checkImage } = await import('./conformance.ts');
+    return await checkImage(this, { ...order, token: this.#options.random.bytes(16).toString('hex') });
+  }
+
+  /** Makes an image of a directory. Rejects as `buildImage` does. */
+  async build(order: BuildOrder): Promise<BuiltImage> {
+    const { buildImage } = await import('./build.ts');
+    return await buildImage(this, order);
   }
 
   /** Threat intelligence of this home. */
@@ -252,10 +275,10 @@ export class App {
     ]);
     const { images } = await admin.catalogue.list();
     const current = new Set(images.filter(({ tags }) => tags.length > 0).flatMap(({ manifest }) => {
-      const { name, runtime, fileSystem } = manifest;
+      const { name, runtime, fileSystem, layers } = manifest;
       return (['kvm', 'tcg'] as const).flatMap((isolation) => ramClasses.map((ramBytes) => {
         const maker = { kernel, initramfs, workloadId, vmm: { version, isolation } };
-        return templateKey(maker, { name, runtime, digest: fileSystem.digest }, ramBytes);
+        return templateKey(maker, { name, runtime, layers, digest: fileSystem.digest }, ramBytes);
       }));
     }));
     const stock = await listStock(join(this.home, 'templates'));

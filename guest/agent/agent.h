@@ -38,7 +38,7 @@ enum { KILL_SECONDS_MAX = 5 };
 enum { FAULT_SECONDS_MAX = 2 };
 
 /* Where the agent keeps what the workload's view is made of; the workload sees none of these names. */
-#define IMAGE_PATH "/image"     /* the base image, read-only */
+#define IMAGE_PATH "/image"     /* the base image, read-only; layers above it are /layer1 to /layer3 */
 #define SCRATCH_PATH "/scratch" /* the one bounded tmpfs that everything writable lives in */
 #define ROOT_PATH "/root"       /* the workload's root: an overlay of the two */
 #define BOOT_ID_PATH SCRATCH_PATH "/boot_id"

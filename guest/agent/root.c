@@ -1,7 +1,7 @@
 /*
  * What the workload sees. One bounded tmpfs holds everything that can be written, so that one size limits it all:
  *
- *   /image (erofs or squashfs, read-only) + /scratch/upper  ->  overlay  ->  /          read-write
+ *   /image, /layer1 to /layer3 (erofs or squashfs, read-only) + /scratch/upper  ->  overlay  ->  /  read-write
  *   /scratch/tmp                                             ->  /tmp       read-write
  *   /scratch/shm                                             ->  /dev/shm   read-write, not executable
  *   /scratch/function                                        ->  /function  read-only
@@ -42,31 +42,78 @@ static void scratch_options(char *options, size_t room, uint64_t bytes) {
     snprintf(options, room, "mode=0755,size=%" PRIu64 ",nr_inodes=%" PRIu64, bytes, 32768 + bytes / 16384);
 }
 
+/* File systems above the base: as many as an image may have (core/limits.ts, imageLayersMax). */
+enum { LAYERS_MAX = 3 };
+
 /*
- * Images of set-up are erofs; those that were imported are squashfs, which Debian 12 can write from a stream. Every
- * squashfs begins with its magic, where an erofs has room for a boot sector and zeros.
+ * Images of set-up are erofs; those that were imported or built are squashfs, which Debian 12 can write from a stream.
+ * Every squashfs begins with its magic, where an erofs has room for a boot sector and zeros.
  */
-static const char *image_type(void) {
+static const char *image_type(const char *path) {
     char magic[4];
-    int device = open("/dev/vda", O_RDONLY | O_CLOEXEC);
+    int device = open(path, O_RDONLY | O_CLOEXEC);
     if (device < 0 || read(device, magic, sizeof magic) != sizeof magic) {
-        fault(E_TEMPLATE_BUILD, "base image: %s", strerror(errno));
+        fault(E_TEMPLATE_BUILD, "base image: %s: %s", path, strerror(errno));
     }
     close(device);
     return memcmp(magic, "hsqs", sizeof magic) == 0 ? "squashfs" : "erofs";
 }
 
-static void mount_image(void) {
-    make_folder(IMAGE_PATH, 0755);
-    for (unsigned i = 0; access("/dev/vda", F_OK) != 0 && i < DEVICE_SECONDS_MAX * 200; i++) usleep(5000);
-    if (mount("/dev/vda", IMAGE_PATH, image_type(), MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0) {
-        fault(E_TEMPLATE_BUILD, "base image: %s", strerror(errno));
+static void mount_disk(const char *device, const char *folder) {
+    make_folder(folder, 0755);
+    for (unsigned i = 0; access(device, F_OK) != 0 && i < DEVICE_SECONDS_MAX * 200; i++) usleep(5000);
+    if (mount(device, folder, image_type(device), MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0) {
+        fault(E_TEMPLATE_BUILD, "base image: %s: %s", device, strerror(errno));
     }
 }
 
+/* The machine was made with so many disks; the serial number of each says what it is (machine.ts). */
+static unsigned count_layers(void) {
+    char line[2048];
+    unsigned count = 0;
+    if (read_text("/proc/cmdline", line, sizeof line) < 0) fault(E_TEMPLATE_BUILD, "cmdline: %s", strerror(errno));
+    const char *found = strstr(line, " mayfly.layers=");
+    if (found != NULL && sscanf(found, " mayfly.layers=%u", &count) != 1) fault(E_TEMPLATE_BUILD, "layers: no number");
+    if (count > LAYERS_MAX) fault(E_TEMPLATE_BUILD, "%u layers", count);
+    return count;
+}
+
+/* The last one of /dev/vda to /dev/vdd that has this serial number; the kernel need not name disks in their order. */
+static void find_layer(unsigned layer, char *device, size_t room) {
+    char path[64], serial[64], wanted[16];
+    snprintf(wanted, sizeof wanted, "layer%u", layer);
+    for (unsigned tries = 0; tries < DEVICE_SECONDS_MAX * 200; tries++, usleep(5000)) {
+        for (char disk = 'b'; disk <= 'd'; disk++) {
+            snprintf(path, sizeof path, "/sys/block/vd%c/serial", disk);
+            if (read_text(path, serial, sizeof serial) < 0) continue;
+            serial[strcspn(serial, "\n")] = '\0';
+            if (strcmp(serial, wanted) != 0) continue;
+            snprintf(device, room, "/dev/vd%c", disk);
+            return;
+        }
+    }
+    fault(E_TEMPLATE_BUILD, "there is no disk %s", wanted);
+}
+
+/* `options`: of an overlay, the highest file system first. */
+static void mount_images(char *options, size_t room) {
+    char device[16], folder[24], below[128] = "", rest[96];
+    unsigned layers = count_layers();
+    mount_disk("/dev/vda", IMAGE_PATH);
+    for (unsigned layer = 1; layer <= layers; layer++) {
+        find_layer(layer, device, sizeof device);
+        snprintf(folder, sizeof folder, "/layer%u", layer);
+        mount_disk(device, folder);
+        snprintf(rest, sizeof rest, "%.90s", below);
+        snprintf(below, sizeof below, "%s:%s", folder, rest);
+    }
+    snprintf(options, room, "lowerdir=%s" IMAGE_PATH ",upperdir=" SCRATCH_PATH "/upper,workdir=" SCRATCH_PATH "/work",
+             below);
+}
+
 void make_root(uint64_t bytes) {
-    char options[128];
-    mount_image();
+    char options[128], overlay[256];
+    mount_images(overlay, sizeof overlay);
     make_folder(SCRATCH_PATH, 0755);
     make_folder(ROOT_PATH, 0755);
     scratch_options(options, sizeof options, bytes);
@@ -80,8 +127,7 @@ void make_root(uint64_t bytes) {
     make_folder(SCRATCH_PATH "/shm", 01777);
     if (!make_text(BOOT_ID_PATH, "", 0444)) fault(E_TEMPLATE_BUILD, "boot id: %s", strerror(errno));
 
-    if (mount("overlay", ROOT_PATH, "overlay", MS_NOSUID | MS_NODEV,
-              "lowerdir=" IMAGE_PATH ",upperdir=" SCRATCH_PATH "/upper,workdir=" SCRATCH_PATH "/work") != 0) {
+    if (mount("overlay", ROOT_PATH, "overlay", MS_NOSUID | MS_NODEV, overlay) != 0) {
         fault(E_TEMPLATE_BUILD, "overlay: %s", strerror(errno));
     }
     static const char *const folders[] = {"/dev", "/etc", "/function", "/proc"};

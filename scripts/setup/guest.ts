@@ -1,4 +1,7 @@
-/** The agent (PID 1 of every clone) and the initial RAM file system that carries it and the kernel's modules. */
+/**
+ * What is compiled for the guest: the agent (PID 1 of every clone), the initial RAM file system that carries it and the
+ * kernel's modules, and the probe with which images are checked.
+ */
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MayflyError } from '../../src/core/errors.ts';
@@ -8,6 +11,7 @@ import { inputsOf, need } from './workshop.ts';
 import type { Step, Workshop } from './workshop.ts';
 
 const AGENT = 'guest/agent';
+const PROBE = 'guest/probe';
 
 /** Static, hardened, and the same bytes wherever it is compiled. */
 const FLAGS = [
@@ -18,25 +22,32 @@ const FLAGS = [
   '-Wl,--gc-sections', '-Wl,--build-id=none', '-Wl,-z,relro', '-Wl,-z,now', '-Wl,-z,noexecstack',
 ];
 
-export const agentStep: Step = {
-  name: 'agent',
-  title: 'Guest agent',
-  makes: ['agent'],
-  async inputs({ root }) {
-    return await inputsOf(root, { flags: FLAGS }, ['scripts/setup/guest.ts', AGENT]);
-  },
-  async build({ root, store, scratch, signal, now }, inputs, say) {
-    const sources = (await readdir(join(root, AGENT))).filter((name) => name.endsWith('.c')).sort();
-    if (sources.length === 0) throw new MayflyError('E_SETUP_MISSING', `There are no sources in ${AGENT}.`);
-    say(`compiling ${sources.length} files with musl-gcc`);
-    const file = join(scratch, 'agent');
-    const map = `-ffile-prefix-map=${root}=.`;
-    const env = { SOURCE_DATE_EPOCH: '0', TMPDIR: scratch };
-    await run(['musl-gcc', ...FLAGS, map, '-o', file, ...sources], { cwd: join(root, AGENT), env, signal });
-    const [compiler = ''] = (await run(['gcc', '--version'], { signal })).split('\n');
-    await store.put({ name: 'agent', file, inputs, madeAt: now(), meta: { compiler } });
-  },
-};
+/** A static program of one folder of C sources. */
+function programStep(name: string, title: string, folder: string): Step {
+  return {
+    name,
+    title,
+    makes: [name],
+    async inputs({ root }) {
+      return await inputsOf(root, { flags: FLAGS }, ['scripts/setup/guest.ts', folder]);
+    },
+    async build({ root, store, scratch, signal, now }, inputs, say) {
+      const sources = (await readdir(join(root, folder))).filter((file) => file.endsWith('.c')).sort();
+      if (sources.length === 0) throw new MayflyError('E_SETUP_MISSING', `There are no sources in ${folder}.`);
+      say(`compiling ${sources.length} files with musl-gcc`);
+      const file = join(scratch, name);
+      const map = `-ffile-prefix-map=${root}=.`;
+      const env = { SOURCE_DATE_EPOCH: '0', TMPDIR: scratch };
+      await run(['musl-gcc', ...FLAGS, map, '-o', file, ...sources], { cwd: join(root, folder), env, signal });
+      const [compiler = ''] = (await run(['gcc', '--version'], { signal })).split('\n');
+      await store.put({ name, file, inputs, madeAt: now(), meta: { compiler } });
+    },
+  };
+}
+
+export const agentStep = programStep('agent', 'Guest agent', AGENT);
+/** For `mayfly image check`. */
+export const probeStep = programStep('probe', 'Conformance probe', PROBE);
 
 export const initramfsStep: Step = {
   name: 'initramfs',

@@ -15,7 +15,7 @@ import { openAdmin } from '../../src/image/admin.ts';
 import { IMAGE_PREFIX } from '../../src/image/repository.ts';
 import { openStore } from '../../src/image/store.ts';
 import { openApt } from './apt.ts';
-import { agentStep, initramfsStep } from './guest.ts';
+import { agentStep, initramfsStep, probeStep } from './guest.ts';
 import { imageStep } from './image.ts';
 import { kernelStep } from './kernel.ts';
 import { publishImage } from './manifests.ts';
@@ -61,7 +61,8 @@ const LOCK_MILLIS_MAX = 15 * 60_000;
 
 /** Names of all steps, in order. */
 export async function stepNames(root: string): Promise<string[]> {
-  return ['packages', 'kernel', 'agent', 'initramfs', ...(await readRecipes(root)).map(({ name }) => `image-${name}`)];
+  const images = (await readRecipes(root)).map(({ name }) => `image-${name}`);
+  return ['packages', 'kernel', 'agent', 'initramfs', 'probe', ...images];
 }
 
 /** Rejects with E_USAGE, E_PACKAGES_MISSING, E_DISK_SPACE, E_SETUP_MISSING and E_INTERRUPTED. */
@@ -128,7 +129,7 @@ async function runSteps(options: SetUpOptions, scratch: string, display: SetUpDi
   const apt = openApt({ cache: join(home, 'cache'), asRoot, signal });
   const recipes = await readRecipes(root);
   const images = recipes.map((recipe) => imageStep(recipe, apt));
-  for (const todo of [kernelStep(apt), agentStep, initramfsStep, ...images]) {
+  for (const todo of [kernelStep(apt), agentStep, initramfsStep, probeStep, ...images]) {
     if (!wanted(todo.name)) continue;
     await step(todo.title, (say) => provide(todo, workshop, { clock, verify, rebuild }, say));
   }

@@ -38,6 +38,33 @@ Examples:
     .addHelpText('after', examples('mayfly image verify', 'mayfly image verify node:stable'))
     .action(async (image: string | undefined, options) => exit(await (await load()).verify(io, image, options)));
   group
+    .command('build')
+    .description('make an image of a directory, alone or above another image')
+    .option('--from-dir <dir>', 'the directory (default: that of the Mayflyfile)')
+    .option('-f, --file <file>', 'Mayflyfile: FROM, COPY, ADD, ENV, WORKDIR, ENTRYPOINT, CMD, LABEL of a Dockerfile')
+    .option('--base <image>', 'without a Mayflyfile: the image that the directory is laid above')
+    .requiredOption('--as <name>', 'name of the image')
+    .option('--accel <mode>', 'auto, kvm or tcg: a clone of the base says where its links lead', 'auto')
+    .option('--allow-unsigned', 'also above an image that no trusted key has signed')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples(
+      'mayfly image build -f examples/build/Mayflyfile --as sums',
+      'mayfly image build --from-dir ./rootfs --as mine',
+      'mayfly image build --from-dir ./site --base web --as site',
+    ))
+    .action(async (options) => exit(await (await import('./image-build.ts')).build(io, options)));
+  group
+    .command('check')
+    .description('boot an image and run the conformance suite in its clones')
+    .argument('<image>')
+    .option('--accel <mode>', 'auto, kvm or tcg', 'auto')
+    .option('--allow-unsigned', 'also when no trusted key has signed it')
+    .option('--json', 'as JSON')
+    .addHelpText('after', examples('mayfly image check node', 'mayfly image check debian --json | jq .ok'))
+    .action(async (image: string, options) => {
+      exit(await (await import('./image-check.ts')).check(io, image, options));
+    });
+  group
     .command('tag')
     .description('give an image another name, or move a name to it')
     .argument('<image>')
@@ -93,14 +120,17 @@ Examples:
   group
     .command('import')
     .description('take over an image: one that `mayfly image export` has written, or anybody\'s OCI image')
-    .argument('<source>', 'a folder of `mayfly image export`, oci:DIR[:TAG] or docker-archive:FILE[:TAG]')
+    .argument('<source>', 'a folder of `image export`, oci:DIR[:TAG], docker-archive:FILE[:TAG] or docker://HOST/NAME')
     .option('--as <name>', 'name of an image that is not Mayfly\'s')
+    .option('--auth-file <file>', 'credentials for registries (default: docker\'s configuration)')
+    .option('--plain-http', 'no TLS, also to a registry that is not on this machine')
     .option('--tag <tag>', 'name it NAME:TAG (default: its own name, latest)')
     .option('--allow-unsigned', 'also when no trusted key has signed it')
     .option('--allow-downgrade', 'also when the tag names a newer image')
     .option('--json', 'as JSON')
     .addHelpText('after', examples(
       'mayfly image import oci:./debian:12 --as debian',
+      'mayfly image import docker://registry.example/team/app:3 --as app',
       'mayfly image import ./out',
       'mayfly image import ./out --tag node:vendor',
     ))

@@ -152,6 +152,8 @@ export interface ImportOptions extends Output, Allowances {
   readonly tag?: string;
   /** Name for somebody else's image. */
   readonly as?: string;
+  readonly authFile?: string;
+  readonly plainHttp?: boolean;
 }
 
 /** What `mayfly image export` wrote, or anybody's image where the source says what it is. */
@@ -170,7 +172,11 @@ async function bringImage(io: Io, source: string, options: ImportOptions): Promi
     throw new MayflyError('E_USAGE', 'an image of somebody else needs a name here: give one with --as NAME');
   }
   const say = (step: string): void => io.err(`mayfly: ${step} …\n`);
-  const brought = await (await admin(io)).bring(source, { name, signal: io.signal, say });
+  const app = await io.openApp();
+  const path = options.authFile ?? app.authFile();
+  const authFile = path === undefined ? undefined : { path: resolve(path), required: options.authFile !== undefined };
+  const registry = { authFile, plainHttp: options.plainHttp === true };
+  const brought = await (await app.images()).bring(source, { name, signal: io.signal, say, registry });
   const { envelope, merged: { layers, entries, bytes, command } } = brought;
   const what = `${layers} layers, ${entries} files and folders, ${formatBytes(bytes)}`;
   const facts = { digest: envelope.digest, tag: `${name}:latest`, layers, entries, bytes, command };

@@ -34,6 +34,8 @@ export interface Artefact {
 
 export interface TemplateImage extends Artefact {
   readonly name: string;
+  /** File systems above its own, the lowest first. */
+  readonly layers: readonly Artefact[];
   /** Language runtime to start and warm in the template; null when the image only runs executables. */
   readonly runtime: { readonly argv: readonly string[]; readonly env: readonly string[] } | null;
 }
@@ -88,6 +90,8 @@ interface Seal {
   readonly image: string;
   /** Digest of the file system that clones boot from: garbage collection keeps it. */
   readonly baseImage: string;
+  /** Digests of those above it, kept as well; absent when there are none. */
+  readonly layers?: readonly string[];
   readonly ramBytes: number;
   readonly warm: boolean;
   readonly stateDigest: string;
@@ -133,13 +137,14 @@ export interface TemplateMaker extends Pick<TemplateOptions, 'kernel' | 'initram
 /** Everything that a saved state depends on; a change in any of it makes another template. */
 export function templateKey(
   options: TemplateMaker,
-  image: Omit<TemplateImage, 'path'>,
+  image: Omit<TemplateImage, 'path' | 'layers'> & { readonly layers: readonly Pick<Artefact, 'digest'>[] },
   ramBytes: number,
 ): string {
   const { kernel, initramfs, vmm } = options;
   const inputs = canonicalJson({
     machineVersion, ramBytes,
     kernel: kernel.digest, initramfs: initramfs.digest, image: image.digest,
+    ...(image.layers.length === 0 ? {} : { layers: image.layers.map(({ digest }) => digest) }),
     runtime: image.runtime === null ? null : { argv: [...image.runtime.argv], env: [...image.runtime.env] },
     vmm: vmm.version, isolation: vmm.isolation, workloadId: options.workloadId,
   });
@@ -237,6 +242,7 @@ async function buildTemplate(
       kernel: options.kernel.path,
       initramfs: options.initramfs.path,
       baseImage: image.path,
+      layers: image.layers.map(({ path }) => path),
       ramBytes,
     };
     const saved = await options.vmm.buildTemplate(spec, async (transport: Duplex) => {
@@ -265,6 +271,7 @@ async function buildTemplate(
       templateVersion: 2,
       image: image.name,
       baseImage: image.digest,
+      ...(image.layers.length === 0 ? {} : { layers: image.layers.map(({ digest }) => digest) }),
       ramBytes,
       warm,
       stateDigest: digestOf(saved.state),
@@ -298,7 +305,8 @@ function template(
   features: string,
 ): Template {
   const ram = join(folder, 'ram');
-  const spec = { kernel: options.kernel.path, initramfs: options.initramfs.path, baseImage: image.path };
+  const layers = image.layers.map(({ path }) => path);
+  const spec = { kernel: options.kernel.path, initramfs: options.initramfs.path, baseImage: image.path, layers };
   return {
     key: folder.slice(folder.lastIndexOf('/') + 1),
     warm: seal.warm,

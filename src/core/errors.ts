@@ -8,6 +8,7 @@
 
 import { exitCodes } from './exit-codes.ts';
 import { serviceErrors } from './service-errors.ts';
+import { imageErrors } from './image-errors.ts';
 
 export { exitCodes };
 
@@ -106,37 +107,7 @@ export const errorTable = Object.freeze({
     title: 'A template VM did not become ready',
     remedy: 'Read the end of its console in the message; `mayfly doctor` checks kernel, image and accelerator.',
   },
-  // ---- images of others --------------------------------------------------------------------------------------------
-  E_IMAGE_SOURCE: {
-    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'There is no image where one was said to be',
-    remedy: 'Name it as `oci:DIR[:TAG]` or `docker-archive:FILE[:TAG]`.',
-  },
-  E_IMAGE_PLATFORM: {
-    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'The image is not for Linux on x86-64',
-    remedy: 'Build it for linux/amd64, or name an image that has this platform.',
-  },
-  E_IMAGE_CORRUPT: {
-    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'The image is damaged: a digest, a size or a format does not hold',
-    remedy: 'Copy or build the image again; nothing of it was kept.',
-  },
-  E_IMAGE_UNSAFE: {
-    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'The image contains something that no base image may contain',
-    remedy: 'Build it without the named file: devices, pipes, paths that leave the image or run through a link.',
-  },
-  E_IMAGE_TOO_LARGE: {
-    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'The image is over a limit: layers, files, bytes, or bytes for each compressed byte',
-    remedy: 'Make it smaller; `src/core/limits.ts` has the limits and their reasons.',
-  },
-  E_IMAGE_UNSUPPORTED: {
-    stage: 'setup', blame: 'caller', retryable: false, exit: exitCodes.usage,
-    title: 'The image or its description uses something that Mayfly does not have',
-    remedy: 'The message names it; build the image with another tool and import the result.',
-  },
+  ...imageErrors,
   E_INTEL_CONFIG: {
     stage: 'setup', blame: 'operator', retryable: false, exit: exitCodes.usage,
     title: 'The configuration of the threat feeds is not valid',

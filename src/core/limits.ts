@@ -9,6 +9,7 @@
 import { egressLimits } from './egress-limits.ts';
 import { intelLimits } from './intel-limits.ts';
 import { serviceLimits } from './service-limits.ts';
+import { imageLimits } from './image-limits.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -143,39 +144,7 @@ export const limits = Object.freeze({
   policyBytesMax: 32 * KiB, policyCompileMillisMax: 10_000, policiesKept: 256,
   policyPathsMax: 64, policyPathUnits: 256,
 
-  // ---- images of others --------------------------------------------------------------------------------------------
-  /** Index, manifest or configuration of an OCI image, bytes: what registries accept as well. */
-  ociDocumentBytesMax: 4 * MiB,
-  /** Entries of an index, an archive's manifest or a list in a configuration. */
-  ociListMax: 1024,
-  /** Indexes that lead to one another before there is a manifest. */
-  ociIndexDepthMax: 3,
-  /** Layers: the most that overlayfs, and so any engine, can stack. */
-  ociLayersMax: 128,
-  /**
-   * Files, folders and links in all layers together. A desktop distribution has about 300,000; each costs 300 bytes.
-   */
-  ociEntriesMax: 500_000,
-  /** One path in an image, bytes. */
-  ociPathBytesMax: 2048,
-  /** One name in a path, bytes: what every file system of Linux can hold. */
-  ociNameBytesMax: 255,
-  /** All paths and link targets of all layers, bytes: they are in memory while an image is imported. */
-  ociPathsBytesMax: 96 * MiB,
-  /** All layers decompressed, bytes. */
-  ociBytesMax: 16 * GiB,
-  /** One layer compressed, bytes. */
-  ociLayerBytesMax: 8 * GiB,
-  /** Bytes out for each byte in: text shrinks to a tenth, a bomb to a thousandth. */
-  ociRatioMax: 200,
-  /** Decompressed bytes of a layer before its ratio counts: small layers of zeros are harmless. */
-  ociRatioFromBytes: 64 * MiB,
-  /** Bytes of a tar archive in which no entry begins and none goes on: headers that have no end. */
-  ociTarSilenceBytesMax: 8 * MiB,
-  /** Memory of the program that packs an image, MiB. */
-  ociPackMiB: 256,
-  /** Files in a docker-archive beside the layers' own. */
-  ociArchiveFilesMax: 4096,
+  ...imageLimits,
 
   // ---- host --------------------------------------------------------------------------------------------------------
   /** Console kept of one VM, bytes: enough for a kernel panic. */

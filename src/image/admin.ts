@@ -1,8 +1,9 @@
 /** Everything that an operator does with images, behind one door: the command line holds no logic. */
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Disk } from '../core/disk.ts';
 import { MayflyError } from '../core/errors.ts';
-import { printableLine } from '../core/json.ts';
+import { canonicalJson, printableLine } from '../core/json.ts';
 import type { Random } from '../core/random.ts';
 import { openCatalogue } from './catalogue.ts';
 import type { Catalogue, TagPolicy, TrustPolicy } from './catalogue.ts';
@@ -18,6 +19,7 @@ import type { ImageManifest } from './manifest.ts';
 import { importImage } from './oci/import.ts';
 import type { MergedImage } from './oci/import.ts';
 import { parseReference } from './oci/reference.ts';
+import type { RegistryAccess } from './oci/registry.ts';
 
 export interface AdminOptions {
   /** MAYFLY_HOME, absolute. */
@@ -28,6 +30,8 @@ export interface AdminOptions {
   readonly now: () => number;
   /** Tells this process from others at the same time. */
   readonly process: string;
+  /** Timers, for whoever pulls from registries. */
+  readonly after?: RegistryAccess['after'];
 }
 
 export interface ImageAdmin {
@@ -37,15 +41,27 @@ export interface ImageAdmin {
   collect(options: { readonly dryRun: boolean; readonly graceMillis: number }): Promise<Collected>;
   /** To a new folder. */
   export(reference: string, folder: string, watch: TransferWatch): Promise<Envelope>;
+  /** Runs `work` with a folder of its own in the file system of the store, and removes it. */
+  inScratch<T>(work: (folder: string) => Promise<T>): Promise<T>;
+  /** Signs, stores and tags, unless the tag names the same image already, made earlier. */
+  publishOnce(manifest: ImageManifest, tag: string): Promise<Published>;
+  /** ISO 8601 of now. */
+  now(): string;
   /** A folder that `export` has written, on this machine or another. */
   isExported(folder: string): Promise<boolean>;
   /** Stores what was exported and tags it, `NAME:latest` unless another tag is given. */
   import(folder: string, watch: TransferWatch, options: ImportOptions): Promise<Envelope>;
   /**
    * Anybody's OCI image: merges its layers into one file system, which this machine then signs as `NAME:latest`.
-   * Rejects with E_IMAGE_SOURCE, _PLATFORM, _CORRUPT, _UNSAFE, _TOO_LARGE, _UNSUPPORTED, E_USAGE and E_INTERRUPTED.
+   * Rejects with E_IMAGE_SOURCE, _FETCH, _AUTH, _PLATFORM, _CORRUPT, _UNSAFE, _TOO_LARGE, _UNSUPPORTED, E_USAGE and
+   * E_INTERRUPTED.
    */
   bring(source: string, options: BringOptions): Promise<BroughtImage>;
+}
+
+export interface Published {
+  readonly envelope: Envelope;
+  readonly unchanged: boolean;
 }
 
 export interface BringOptions {
@@ -53,6 +69,7 @@ export interface BringOptions {
   readonly signal: AbortSignal;
   /** Hears what takes seconds. */
   readonly say: (step: string) => void;
+  readonly registry?: Omit<RegistryAccess, 'after'>;
 }
 
 export interface BroughtImage {
@@ -64,7 +81,7 @@ export interface ImportOptions extends TrustPolicy, TagPolicy {
   readonly tag?: string;
 }
 
-export function openAdmin({ home, random, disk, now, process }: AdminOptions): ImageAdmin {
+export function openAdmin({ home, random, disk, now, process, after }: AdminOptions): ImageAdmin {
   const keys = openKeys(home, random);
   const catalogue = openCatalogue({ home, keys, disk });
   return {
@@ -77,10 +94,28 @@ export function openAdmin({ home, random, disk, now, process }: AdminOptions): I
       return envelope;
     },
     isExported: isMayflyLayout,
-    async bring(source, { name, signal, say }) {
+    async inScratch(work) {
+      const folder = join(home, 'images', `${IMPORTING}${process}`);
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      try {
+        return await work(folder);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+    async publishOnce(manifest, tag) {
+      const before = await catalogue.find(tag).catch(() => undefined);
+      const same = before !== undefined && isSame(before.manifest, manifest);
+      if (same) return { envelope: before, unchanged: true };
+      return { envelope: await catalogue.publish(manifest, tag), unchanged: false };
+    },
+    now: () => new Date(now()).toISOString(),
+    async bring(source, { name, signal, say, registry }) {
       const scratch = join(home, 'images', `importing-${process}`);
       const described = describe(source, name);
-      return await importImage(parseReference(source), { scratch, signal, say }, async (merged) => {
+      const access = after === undefined || registry === undefined ? {} : { registry: { ...registry, after } };
+      return await importImage(parseReference(source), { scratch, signal, say, ...access }, async (merged) => {
         const { digest, bytes } = await catalogue.blobs.put(merged.file);
         const envelope = await catalogue.publish({
           ...described,
@@ -99,6 +134,11 @@ export function openAdmin({ home, random, disk, now, process }: AdminOptions): I
       return envelope;
     },
   };
+}
+
+/** But for the time at which they were made. */
+function isSame(one: ImageManifest, other: ImageManifest): boolean {
+  return canonicalJson({ ...one, created: '' }) === canonicalJson({ ...other, created: '' });
 }
 
 /** What is true of every image that Mayfly did not make: it runs executables, and nobody has said what it is for. */

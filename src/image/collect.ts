@@ -82,8 +82,8 @@ async function templateImages(home: string): Promise<ReadonlySet<string>> {
     const path = join(home, 'templates', name, 'template.json');
     const bytes = await readAtMost(path, limits.imageSmallFileBytesMax).catch(() => undefined);
     if (bytes === undefined) continue;
-    const digest = /"baseImage": ?"(sha256:[0-9a-f]{64})"/.exec(bytes.toString())?.[1];
-    if (digest !== undefined) digests.add(digest);
+    // Base and layers, wherever they stand: one digest too many keeps a file, one too few takes it from a template.
+    for (const [digest] of bytes.toString().matchAll(/sha256:[0-9a-f]{64}/g)) digests.add(digest);
   }
   return digests;
 }

@@ -4,6 +4,7 @@
  */
 import { createDisk } from '../core/disk.ts';
 import { MayflyError } from '../core/errors.ts';
+import { canonicalJson, digestOf } from '../core/json.ts';
 import { openCatalogue } from './catalogue.ts';
 import type { Catalogue, TrustPolicy } from './catalogue.ts';
 import type { Envelope } from './envelope.ts';
@@ -22,6 +23,10 @@ interface RepositoryFile {
 
 /** Path and digest are those of the base file system. */
 export interface Image extends RepositoryFile {
+  /** File systems above the base, the lowest first. */
+  readonly layers: readonly RepositoryFile[];
+  /** Stands for base and layers together: the base's own digest when there are no layers. */
+  readonly contentDigest: string;
   readonly name: string;
   readonly description: string;
   readonly bytes: number;
@@ -38,6 +43,8 @@ export interface Repository {
   /** Linux, as QEMU's `-kernel` takes it. */
   readonly kernel: RepositoryFile;
   readonly initramfs: RepositoryFile;
+  /** The program that examines images from inside. Rejects as `openRepository` does. */
+  probe(): Promise<RepositoryFile>;
   readonly images: {
     /** What `name` alone means, where a trusted key has signed it, by name; their bytes have not been looked at. */
     list(): readonly Image[];
@@ -63,6 +70,7 @@ export async function openRepository(home: string): Promise<Repository> {
   return Object.freeze({
     kernel: { path: kernel.path, digest: kernel.digest },
     initramfs: { path: initramfs.path, digest: initramfs.digest },
+    probe: async () => await required(store, home, 'probe'),
     images: Object.freeze({
       list: () => listed,
       async get(reference: string, policy: TrustPolicy = {}) {
@@ -102,13 +110,9 @@ async function required(
   return { path: artefact.path, digest: artefact.digest, release: typeof release === 'string' ? release : '' };
 }
 
-/** The machine has one read-only disk, and the kernel that set-up has chosen. */
+/** The machine has the kernel that set-up has chosen. */
 function requireFit({ manifest }: Envelope, release: string): void {
-  const { name, layers, kernel } = manifest;
-  if (layers.length > 0) {
-    const needs = `${layers.length + 1} file systems`;
-    throw new MayflyError('E_IMAGE_INCOMPATIBLE', `${name} needs ${needs}, and a clone has one disk.`);
-  }
+  const { name, kernel } = manifest;
   const order = (version: string): number => {
     const [major = 0, minor = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
     return major * 1000 + minor;
@@ -119,12 +123,15 @@ function requireFit({ manifest }: Envelope, release: string): void {
 }
 
 function toImage(catalogue: Catalogue, { digest, manifest }: Pick<Envelope, 'digest' | 'manifest'>): Image {
-  const { name, description, fileSystem, runtime, packages } = manifest;
+  const { name, description, fileSystem, layers, runtime, packages } = manifest;
+  const digests = [fileSystem, ...layers].map((it) => it.digest);
   return Object.freeze({
     name,
     path: catalogue.blobs.path(fileSystem.digest),
     digest: fileSystem.digest,
-    bytes: fileSystem.bytes,
+    layers: layers.map((it) => ({ path: catalogue.blobs.path(it.digest), digest: it.digest })),
+    contentDigest: layers.length === 0 ? fileSystem.digest : digestOf(canonicalJson(digests)),
+    bytes: [fileSystem, ...layers].reduce((sum, it) => sum + it.bytes, 0),
     description,
     runtime,
     packages: packages.map((it) => `${it.name}=${it.version}`),

@@ -16,8 +16,10 @@ export interface TemplateSpec {
   readonly folder: string;
   readonly kernel: string;
   readonly initramfs: string;
-  /** Read-only base file system (erofs), the guest's /dev/vda. */
+  /** Read-only base file system (erofs or squashfs), the guest's /dev/vda. */
   readonly baseImage: string;
+  /** Read-only file systems above it, the lowest first; at most `limits.imageLayersMax - 1`. */
+  readonly layers?: readonly string[];
   /** RAM of the machine, bytes, a multiple of 1 MiB. */
   readonly ramBytes: number;
 }

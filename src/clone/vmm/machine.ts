@@ -2,9 +2,9 @@
  * The virtual machine, as data: the complete device list and the rest of QEMU's command line.
  *
  * This is an allow-list. `-nodefaults` and `-no-user-config` remove everything that QEMU would add by itself, and what
- * follows is all there is: one virtio-serial port (the bridge), one read-only virtio disk (the base image) and a serial
- * console. No network card, no USB, no graphics, no floppy, no second disk. test/vm/engine.test.ts (A1) compares it
- * with what QMP enumerates.
+ * follows is all there is: one virtio-serial port (the bridge), one read-only virtio disk for each file system of the
+ * image (its base, and up to three layers) and a serial console. No network card, no USB, no graphics, no floppy.
+ * test/vm/engine.test.ts (A1) and test/vm/build.test.ts compare it with what QMP enumerates.
  *
  * A template and its clones must be the same machine: only where RAM comes from and whether it waits for a saved state
  * may differ, so both come from this one function.
@@ -14,6 +14,8 @@ import { limits } from '../../core/limits.ts';
 /** Descriptors that the process inherits; nothing else is open in it. A clone has no kernel and no initramfs. */
 export const descriptors = Object.freeze({
   qmp: 3, bridge: 4, kernel: 5, initramfs: 6, baseImage: 7, ram: 8, state: 9,
+  /** The first layer; the next ones follow. */
+  layers: 10,
 });
 
 /** Name of the object that holds back a clone's reads of its disk. */
@@ -27,12 +29,14 @@ export interface MachineOptions {
   readonly ramBytes: number;
   /** `template`: RAM is written to its file. `clone`: RAM is private, the machine waits for a saved state. */
   readonly role: 'template' | 'clone';
+  /** File systems above the base image. */
+  readonly layers: number;
   /** The memory backend can map a file privately that it opened read-only (QEMU >= 8.2): a clone cannot write to it. */
   readonly readOnlyRam: boolean;
 }
 
 export function machineArguments(options: MachineOptions): string[] {
-  const { accelerator, ramBytes, role } = options;
+  const { accelerator, ramBytes, role, layers } = options;
   const inherited = (descriptor: number): string => `/proc/self/fd/${descriptor}`;
   const baseFile = `driver=file,node-name=base-file,filename=${inherited(descriptors.baseImage)}`;
   const share = role === 'template' ? 'share=on' : options.readOnlyRam ? 'share=off,readonly=on,rom=off' : 'share=off';
@@ -62,12 +66,23 @@ export function machineArguments(options: MachineOptions): string[] {
     '-object', `throttle-group,id=${throttleGroup}`,
     '-blockdev', `driver=throttle,node-name=base,throttle-group=${throttleGroup},file=base-raw,read-only=on`,
     '-device', 'virtio-blk-pci,drive=base',
+    ...Array.from({ length: layers }, (_, at) => layerArguments(at, inherited(descriptors.layers + at))).flat(),
     // A clone does not boot: it waits for the state of one that did, and could not boot if its guest reset it.
     ...(role === 'clone'
       ? ['-incoming', 'defer']
       : ['-kernel', inherited(descriptors.kernel), '-initrd', inherited(descriptors.initramfs),
-         '-append', kernelArguments.join(' ')]),
+         '-append', [...kernelArguments, ...(layers > 0 ? [`mayfly.layers=${layers}`] : [])].join(' ')]),
     '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
+  ];
+}
+
+/** The serial number tells the agent which disk it mounts where, whatever the kernel calls it. */
+function layerArguments(index: number, path: string): string[] {
+  const name = `layer${index + 1}`;
+  return [
+    '-blockdev', `driver=file,node-name=${name}-file,filename=${path},read-only=on,locking=off`,
+    '-blockdev', `driver=raw,node-name=${name},file=${name}-file,read-only=on`,
+    '-device', `virtio-blk-pci,drive=${name},serial=${name}`,
   ];
 }
 

@@ -190,6 +190,7 @@ function start(options: QemuOptions, { spec, ram, role, saveFolder, slot }: Laun
       ramBytes: spec.ramBytes,
       role,
       readOnlyRam: options.readOnlyRam,
+      layers: spec.layers?.length ?? 0,
     }),
   ];
   const opened: number[] = [];
@@ -217,6 +218,7 @@ function start(options: QemuOptions, { spec, ram, role, saveFolder, slot }: Laun
         inherit(spec.baseImage, constants.O_RDONLY),
         inherit(ram, constants.O_RDONLY),
         saveFolder === undefined ? 'pipe' : inherit(saveFolder, constants.O_RDONLY | constants.O_DIRECTORY),
+        ...(spec.layers ?? []).map((path) => inherit(path, constants.O_RDONLY)),
       ],
     });
   } finally {

@@ -15,8 +15,11 @@ import type { Layer } from './layer.ts';
 import { packPlan } from './pack.ts';
 import { planImage } from './plan.ts';
 import type { ImageReference } from './reference.ts';
+import { openRegistry } from './registry.ts';
+import type { RegistryAccess } from './registry.ts';
 import type { OpenedImage } from './source.ts';
 import { Tree } from './tree.ts';
+import type { TreeNode } from './tree.ts';
 
 export interface ImportOptions {
   readonly signal: AbortSignal;
@@ -24,6 +27,8 @@ export interface ImportOptions {
   readonly scratch: string;
   /** Hears what takes seconds. */
   readonly say: (step: string) => void;
+  /** How registries are reached; absent, none is. */
+  readonly registry?: RegistryAccess;
 }
 
 export interface MergedImage {
@@ -49,36 +54,52 @@ export async function importImage<T>(
   const { scratch } = options;
   await mkdir(scratch, { recursive: true, mode: 0o700 });
   try {
-    const opened = await openImage(reference);
+    const opened = await openImage(reference, options);
     return await use(await merge(opened, options));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-async function openImage(reference: ImageReference): Promise<OpenedImage> {
+async function openImage(reference: ImageReference, options: ImportOptions): Promise<OpenedImage> {
   switch (reference.kind) {
     case 'layout':
       return await openLayout(reference.folder, reference.tag);
     case 'archive':
       return await openArchive(reference.file, reference.tag);
-    case 'registry':
-      throw new MayflyError('E_IMAGE_UNSUPPORTED', `${reference.host} is a registry, and Mayfly pulls from none yet.`, {
-        remedy: 'Copy the image first: `skopeo copy docker://HOST/NAME:TAG oci:DIR:TAG`, then import `oci:DIR:TAG`.',
-      });
+    case 'registry': {
+      const { registry, ...rest } = options;
+      if (registry !== undefined) return await openRegistry(reference, { ...rest, ...registry });
+      throw new MayflyError('E_IMAGE_UNSUPPORTED', `${reference.host} is a registry, and none can be reached here.`);
+    }
   }
 }
 
-async function merge(opened: OpenedImage, { signal, scratch, say }: ImportOptions): Promise<MergedImage> {
+async function merge(opened: OpenedImage, options: ImportOptions): Promise<MergedImage> {
   const { layers, config, digest } = opened;
-  const tree = await indexLayers(layers, signal, say);
-  const plan = planImage(tree.nodes);
-  const command = commandOf(config, tree.nodes);
+  const { nodes, ...merged } = await mergeLayers(layers, { ...options, above: false });
+  return { ...merged, digest, command: commandOf(config, nodes), layers: layers.length };
+}
+
+export interface MergeOptions extends Pick<ImportOptions, 'signal' | 'scratch' | 'say'> {
+  /** It is to lie above a base, which has what every clone needs. */
+  readonly above: boolean;
+}
+
+export interface MergedLayers extends Pick<MergedImage, 'file' | 'entries' | 'bytes'> {
+  readonly nodes: ReadonlyMap<string, TreeNode>;
+}
+
+/** Layers as one file system in the scratch folder. Rejects with E_IMAGE_* and E_INTERRUPTED. */
+export async function mergeLayers(layers: readonly Layer[], options: MergeOptions): Promise<MergedLayers> {
+  const { signal, scratch, say, above } = options;
+  const { nodes } = await indexLayers(layers, signal, say);
+  const plan = planImage(nodes, above);
   const { entries, bytes } = plan;
   say(`packing ${entries} files and folders`);
   const file = join(scratch, 'image.squashfs');
   await packPlan(plan, layers, file, signal);
-  return { file, digest, command, layers: layers.length, entries, bytes };
+  return { file, nodes, entries, bytes };
 }
 
 /** The first pass, from the top down. */

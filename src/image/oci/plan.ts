@@ -45,8 +45,11 @@ const MADE_IF_MISSING: ReadonlyMap<string, string> = new Map([
   ['etc/resolv.conf', 'nameserver 127.0.0.1\n'],
 ]);
 
-/** Throws E_IMAGE_UNSAFE where a folder stands in the place of a file that every clone has. */
-export function planImage(nodes: ReadonlyMap<string, TreeNode>): Plan {
+/**
+ * `above`: it lies above a base, which has those folders and files. Throws E_IMAGE_UNSAFE where a folder stands in the
+ * place of a file that every clone has.
+ */
+export function planImage(nodes: ReadonlyMap<string, TreeNode>, above = false): Plan {
   const folders = new Map<string, { path: string; mode: number; mtime: number }>();
   const symlinks: { path: string; target: string; mtime: number }[] = [];
   const contents = new Map<number, Map<number, Content & { paths: string[] }>>();
@@ -70,10 +73,13 @@ export function planImage(nodes: ReadonlyMap<string, TreeNode>): Plan {
       } else content.paths.push(path);
     }
   }
-  for (const [path, mode] of FOLDERS) folders.set(path, { path, mode, mtime: folders.get(path)?.mtime ?? 0 });
-  const made = IDENTITY.map((path) => ({ path, content: Buffer.alloc(0) }));
-  for (const [path, text] of MADE_IF_MISSING) {
-    if (!nodes.has(path)) made.push({ path, content: Buffer.from(text) });
+  const made: { path: string; content: Buffer }[] = [];
+  if (!above) {
+    for (const [path, mode] of FOLDERS) folders.set(path, { path, mode, mtime: folders.get(path)?.mtime ?? 0 });
+    made.push(...IDENTITY.map((path) => ({ path, content: Buffer.alloc(0) })));
+    for (const [path, text] of MADE_IF_MISSING) {
+      if (!nodes.has(path)) made.push({ path, content: Buffer.from(text) });
+    }
   }
   const sorted = [...folders.values()].sort((one, other) => (one.path < other.path ? -1 : 1));
   return { folders: sorted, symlinks, made, contents, bytes, entries: nodes.size };

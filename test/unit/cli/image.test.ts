@@ -46,7 +46,7 @@ function jsonOf<T>({ out }: Ended): T {
 }
 
 const commands = [
-  'list', 'show', 'verify', 'tag', 'untag', 'remove', 'gc', 'export', 'import', 'sign', 'trust',
+  'list', 'show', 'verify', 'build', 'check', 'tag', 'untag', 'remove', 'gc', 'export', 'import', 'sign', 'trust',
 ];
 
 test('every command of the group has help with an example, and --json', async (t) => {

@@ -32,7 +32,7 @@ const clock: Clock = {
   },
 };
 const image: TemplateImage = {
-  name: 'node', path: '/images/node', digest: 'sha256:node', runtime: { argv: ['n'], env: [] },
+  name: 'node', path: '/images/node', digest: 'sha256:node', layers: [], runtime: { argv: ['n'], env: [] },
 };
 
 let home = '';

@@ -75,12 +75,26 @@ test('damage is found before anything boots from it', async (t) => {
 });
 
 test('an image that this machine cannot run is refused before a clone is made', async (t) => {
-  const { home, make, catalogue } = await rig(t);
-  const { manifest } = await make('new', { name: 'new', kernel: { minimum: '6.12' } });
-  await catalogue.publish({ ...manifest, name: 'tall', layers: [manifest.fileSystem] }, 'tall:latest');
+  const { home, make } = await rig(t);
+  await make('new', { name: 'new', kernel: { minimum: '6.12' } });
   const repository = await openRepository(home);
   await assert.rejects(repository.images.get('new'), { code: 'E_IMAGE_INCOMPATIBLE', message: /6\.12/ });
-  await assert.rejects(repository.images.get('tall'), { code: 'E_IMAGE_INCOMPATIBLE', message: /one disk/ });
+});
+
+test('an image of several file systems has a digest of its own, and all of them must be intact', async (t) => {
+  const { home, make, catalogue, damage } = await rig(t);
+  const { manifest: { fileSystem } } = await make('base');
+  const other = await make('above', { name: 'other' });
+  const layers = [other.manifest.fileSystem];
+  await catalogue.publish({ ...other.manifest, name: 'tall', fileSystem, layers }, 'tall:latest');
+  const repository = await openRepository(home);
+  const [low, tall] = [await repository.images.get('node'), await repository.images.get('tall')];
+  assert.deepEqual([low.contentDigest, low.layers], [low.digest, []]);
+  assert.equal(tall.digest, low.digest);
+  assert.notEqual(tall.contentDigest, low.contentDigest);
+  assert.deepEqual(tall.layers.map(({ digest }) => digest), [other.manifest.fileSystem.digest]);
+  await damage(catalogue.blobs.path(other.manifest.fileSystem.digest), () => 'ABOVE');
+  await assert.rejects(repository.images.get('tall'), { code: 'E_ARTEFACT_CORRUPT' });
 });
 
 test('a home that was copied elsewhere works', async (t) => {

@@ -6,13 +6,13 @@ import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import type { Header } from 'tar-stream';
 
-export type Item = Partial<Header> & { readonly name: string; readonly text?: string };
+export type Item = Partial<Header> & { readonly name: string; readonly text?: string; readonly bytes?: Buffer };
 
 export async function tarOf(items: readonly Item[]): Promise<Buffer> {
   const archive = pack();
-  for (const { text = '', ...header } of items) {
+  for (const { text = '', bytes = Buffer.from(text), ...header } of items) {
     const plain = (header.type ?? 'file') === 'file';
-    if (plain) archive.entry({ mtime: new Date(0), ...header }, Buffer.from(text));
+    if (plain) archive.entry({ mtime: new Date(0), ...header }, bytes);
     else archive.entry({ mtime: new Date(0), ...header, size: 0 }).end(undefined);
   }
   archive.finalize();
@@ -33,26 +33,39 @@ function configOf({ layers, config = {}, architecture = 'amd64' }: Recipe): Buff
   return Buffer.from(JSON.stringify({ os: 'linux', architecture, config, rootfs: { diff_ids: layers.map(sha256) } }));
 }
 
-/** An OCI layout with gzip layers, tagged `one`. */
-export async function writeLayout(folder: string, recipe: Recipe): Promise<void> {
-  const blobs = join(folder, 'blobs', 'sha256');
-  await mkdir(blobs, { recursive: true });
-  const store = async (bytes: Buffer, mediaType: string): Promise<object> => {
-    await writeFile(join(blobs, sha256(bytes).slice(7)), bytes);
+export interface Blobs {
+  /** By digest: configuration and layers. */
+  readonly blobs: ReadonlyMap<string, Buffer>;
+  readonly manifest: Buffer;
+  /** Of the manifest. */
+  readonly digest: string;
+  readonly layers: readonly string[];
+}
+
+export function blobsOf(recipe: Recipe, compress: (bytes: Buffer) => Buffer): Blobs {
+  const blobs = new Map<string, Buffer>();
+  const store = (bytes: Buffer, mediaType: string): { digest: string; mediaType: string; size: number } => {
+    blobs.set(sha256(bytes), bytes);
     return { mediaType, digest: sha256(bytes), size: bytes.length };
   };
-  const layers: object[] = [];
-  for (const layer of recipe.layers) {
-    layers.push(await store(gzipSync(layer), 'application/vnd.oci.image.layer.v1.tar+gzip'));
-  }
-  const config = await store(configOf(recipe), 'application/vnd.oci.image.config.v1+json');
-  const document = Buffer.from(JSON.stringify({ schemaVersion: 2, config, layers }));
-  const manifest = await store(document, 'application/vnd.oci.image.manifest.v1+json');
+  const gzip = 'application/vnd.oci.image.layer.v1.tar+gzip';
+  const layers = recipe.layers.map((layer) => store(compress(layer), gzip));
+  const config = store(configOf(recipe), 'application/vnd.oci.image.config.v1+json');
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, config, layers }));
+  return { blobs, manifest, digest: sha256(manifest), layers: layers.map(({ digest }) => digest) };
+}
+
+/** An OCI layout with gzip layers, tagged `one`. */
+export async function writeLayout(folder: string, recipe: Recipe): Promise<void> {
+  const { blobs, manifest, digest } = blobsOf(recipe, gzipSync);
+  const at = join(folder, 'blobs', 'sha256');
+  await mkdir(at, { recursive: true });
+  for (const [name, bytes] of [...blobs, [digest, manifest] as const]) await writeFile(join(at, name.slice(7)), bytes);
   const annotations = { 'org.opencontainers.image.ref.name': 'one' };
-  await writeFile(
-    join(folder, 'index.json'),
-    JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }),
-  );
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const manifests = [{ mediaType, digest, size: manifest.length, annotations }];
+  await writeFile(join(folder, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }));
 }
 
 /** What `docker save` writes. */

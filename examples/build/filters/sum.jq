@@ -1,0 +1,1 @@
+{ sum: ([.data.items[][$field]] | add) }
