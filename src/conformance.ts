@@ -3,7 +3,8 @@
  * in them on real events, by the same road that every event takes, so there is no second idea of how a clone is made.
  */
 import { readFile } from 'node:fs/promises';
-import type { App, RunOrder } from './app.ts';
+import type { App } from './app.ts';
+import type { RunOrder } from './order.ts';
 import type { AcceleratorMode } from './clone/accelerator.ts';
 import { MayflyError } from './core/errors.ts';
 import type { ErrorCode } from './core/errors.ts';

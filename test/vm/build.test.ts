@@ -45,8 +45,8 @@ test('the machine of such an image has a second read-only disk and nothing else'
   const rig = await openRig();
   const repository = await openRepository(own.home);
   const templates = openTemplates({
-    home: own.home, kernel: repository.kernel, initramfs: repository.initramfs, vmm: rig.vmm, clock, workloadId, compile: rig.compile,
-    builder: `${process.pid}-0`, alive: async () => true,
+    home: own.home, compile: rig.compile, vmm: rig.vmm, clock, workloadId, builder: `${process.pid}-0`,
+    kernel: repository.kernel, initramfs: repository.initramfs, alive: async () => true,
   });
   const template = await templates.get(await repository.images.get('sums'), ramBytes);
   const machine = (await rig.vmm.spawn(template.state)) as QemuProcess;
