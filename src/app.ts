@@ -22,12 +22,17 @@ import { limits } from './core/limits.ts';
 import type { BuildOrder, BuiltImage } from './build.ts';
 import type { CheckedImage, CheckOrder } from './conformance.ts';
 import type { Event } from './event/event.ts';
+import type { VerifyEvidence } from './evidence/read.ts';
+import type { Forensics } from './forensics.ts';
 import type { ImageAdmin } from './image/admin.ts';
+import type { Signer } from './image/envelope.ts';
 import type { Image, Repository } from './image/repository.ts';
 import type { Intel } from './intel/intel.ts';
+import { loadEngine } from './load-engine.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
 import type { ImageChoice } from './profile/choose.ts';
 import type { Profile, SealedProfile } from './profile/profile.ts';
+import type { GivenKey } from './records.ts';
 import type { EventSource, Threat } from './rules/context.ts';
 import type { Reclaimed } from './release/reclaim.ts';
 import type { Outcome } from './stages.ts';
@@ -98,7 +103,8 @@ export class App {
     const { isUnusable, reclaimAbandoned } = await import('./compose.ts');
     const { disk, processes, clock } = this.#options;
     const wait = (millis: number): Promise<void> => new Promise((resolve) => clock.after(millis, resolve));
-    return await reclaimAbandoned({ home: this.home, disk, processes, clock, wait }).catch((cause: unknown) => {
+    const signer = (): Promise<Signer> => this.#signer();
+    return await reclaimAbandoned({ home: this.home, disk, processes, clock, signer, wait }).catch((cause: unknown) => {
       if (!isUnusable(cause)) throw cause;
       throw new MayflyError('E_HOME_UNUSABLE', `${this.home}: ${(cause as Error).message}`, { cause });
     });
@@ -106,11 +112,16 @@ export class App {
 
   /** Rejects only when the event was not accepted or nothing can run here; see `runEvent`. */
   async run(order: RunOrder, observer: AppObserver = {}): Promise<Outcome> {
-    const [{ runEvent }, { createStages }] = await Promise.all([import('./pipeline.ts'), import('./compose.ts')]);
+    const [{ runEvent }, { createStages }, { contractOf }] = await Promise.all([
+      import('./pipeline.ts'), import('./compose.ts'), import('./output.ts'),
+    ]);
     const { request, engine, image } = await this.#prepare(order);
     observer.engine?.(engine);
     const composition = await this.#compose(engine, image, (step) => observer.progress?.(step));
-    return await runEvent(createStages({ ...composition, pool: this.#pool }), request, observer);
+    const contract = await contractOf(order, this, this.#options.clock);
+    const demanded = contract === undefined ? request : { ...request, output: contract };
+    const stages = createStages({ ...composition, pool: this.#pool });
+    return await runEvent(stages, demanded, observer).finally(() => contract?.schema?.close());
   }
 
   /** The profile that an order gets, without a VM. Rejects as `run` does. */
@@ -160,6 +171,8 @@ export class App {
       minimumIsolation: order.accelerator === 'kvm' ? ('kvm' as const) : ('tcg' as const),
       ...(policy === undefined ? {} : { policy }),
       ...(order.runId === undefined ? {} : { runId: order.runId }),
+      ...(order.keep === true ? { keep: true } : {}),
+      ...(order.profile === undefined ? {} : { profile: order.profile }),
       ...(order.signal === undefined ? {} : { signal: order.signal }),
     };
     return { request, engine, image };
@@ -168,10 +181,12 @@ export class App {
   async #compose(engine: Engine, image: Image, onBuild: (step: string) => void): Promise<ComposeOptions> {
     const { realNetwork, resolversOf } = await import('./egress/network.ts');
     const { clock, random, disk, processes } = this.#options;
+    const { kernel, initramfs } = await this.repository();
     const origin = {
       isolation: engine.vmm.isolation,
       vmm: engine.vmm.version,
-      kernel: (await this.repository()).kernel.digest,
+      kernel: kernel.digest,
+      agent: initramfs.digest,
       imageName: image.name,
       imageDigest: image.contentDigest,
     };
@@ -180,8 +195,9 @@ export class App {
       home: this.home, clock, random, disk, processes,
       template: (profile, signal) => engine.templates.get(image, profile.shape.ramBytes, { onBuild, signal }),
       network: realNetwork(resolversOf(this.#options.environment('MAYFLY_RESOLVERS'))),
-      vmm: engine.vmm, owner: await this.#owner(), origin: () => origin,
+      vmm: engine.vmm, owner: await this.#owner(), origin: () => origin, signer: await this.#signer(),
       ...(intel === undefined ? {} : { denies: intel.denies }),
+      snapshotBudgetBytes: limits.snapshotBudgetBytesDefault,
     };
   }
 
@@ -291,6 +307,22 @@ export class App {
     return await discard(join(this.home, 'templates'), going);
   }
 
+  /** What was run here; `key`: by default this machine's own. */
+  async evidence(key?: GivenKey): Promise<VerifyEvidence> {
+    const { openEvidence } = await import('./records.ts');
+    return await openEvidence(this.#options, key);
+  }
+
+  async forensics(): Promise<Forensics> {
+    const { openForensics } = await import('./records.ts');
+    return await openForensics({ ...this.#options, intel: () => this.intel() });
+  }
+
+  async #signer(): Promise<Signer> {
+    const { openKeys } = await import('./image/keys.ts');
+    return await openKeys(this.home, this.#options.random).own();
+  }
+
   async #owner(): Promise<OwnerIdentity> {
     const { processes, pid } = this.#options;
     const startTicks = (await processes.startTicks(pid)) ?? 0n;
@@ -346,19 +378,6 @@ export class App {
 }
 
 const KVM_DEVICE = '/dev/kvm';
-
-async function loadEngine() {
-  const modules = await Promise.all([
-    import('./clone/accelerator.ts'), import('./clone/template.ts'), import('./clone/trial.ts'),
-    import('./clone/vmm/qemu.ts'), import('./profile/generate.ts'), import('./clone/policy.ts'),
-  ]);
-  const [{ chooseAccelerator }, templates, { trialBoot }, { bootOnce, createQemu }, { workloadId }, policy] = modules;
-  const { openTemplates, templateKey } = templates;
-  const { policyCompiler } = policy;
-  return {
-    chooseAccelerator, openTemplates, templateKey, trialBoot, bootOnce, createQemu, workloadId, policyCompiler,
-  };
-}
 
 export async function openApp(options: AppOptions): Promise<App> {
   const device = await stat(KVM_DEVICE).catch(() => undefined);

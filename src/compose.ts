@@ -20,17 +20,21 @@ import type { Event } from './event/event.ts';
 import { httpRequestOf } from './event/http.ts';
 import type { EvidenceDraft, Origin } from './evidence/record.ts';
 import { hasEvidence, sealEvidence } from './evidence/seal.ts';
+import type { Signer } from './image/envelope.ts';
 import type { OwnerIdentity } from './journal/entry.ts';
 import { openJournal } from './journal/journal.ts';
 import type { Journal } from './journal/journal.ts';
 import { decideProfile } from './policy.ts';
+import type { SealedProfile } from './profile/profile.ts';
 import { Ledger } from './release/ledger.ts';
 import type { Processes } from './release/processes.ts';
 import { reclaimRuns } from './release/reclaim.ts';
 import type { AbandonedRun, Reclaimed } from './release/reclaim.ts';
 import type { Release } from './release/release.ts';
 import { releaseAll } from './release/release.ts';
+import { takeSnapshot } from './snapshot.ts';
 import type { RunRequest, Stages } from './stages.ts';
+import { examineOutput } from './validate/examine.ts';
 import { validateOutput } from './validate/output.ts';
 
 export interface ComposeOptions extends CloneOptions {
@@ -45,8 +49,20 @@ export interface ComposeOptions extends CloneOptions {
   readonly origin: (request: RunRequest) => Origin;
   /** What threat intelligence lists may not be connected to, whatever a profile allows. */
   readonly denies?: Denies;
+  /** What all snapshots may have, bytes. */
+  readonly snapshotBudgetBytes: number;
+  /** Signs evidence: this machine's key. */
+  readonly signer: Signer;
   /** Clones that wait; without it every clone is made when its event is there. */
   readonly pool?: Pool | undefined;
+}
+
+/** Throws E_IMAGE_UNKNOWN when the image is not that of the profile any more. */
+function recorded(profile: SealedProfile, { image }: RunRequest): SealedProfile {
+  if (profile.profile.image.digest === image.digest) return profile;
+  throw new MayflyError('E_IMAGE_UNKNOWN', `the image ${image.name} is another one than that of the profile`, {
+    remedy: 'Tag the image of that time again, or let the profile be decided anew with `--profile new`.',
+  });
 }
 
 export function createStages(options: ComposeOptions): Stages {
@@ -56,7 +72,9 @@ export function createStages(options: ComposeOptions): Stages {
     origin: options.origin,
     accept: (bytes, runId = newRunId(clock, random)) => acceptEvent({ bytes, runId, clock }),
     open: (event) => openRun(options, event),
-    profile: decideProfile,
+    profile: (event, request) => {
+      return request.profile === undefined ? decideProfile(event, request) : recorded(request.profile, request);
+    },
     clone: async (order, context) => {
       return (await takeWaiting(options, order, context)) ?? (await makeClone(options, order, context));
     },
@@ -71,9 +89,13 @@ export function createStages(options: ComposeOptions): Stages {
       const request = delivery.workload.server === undefined ? {} : { request: httpRequestOf(delivery.event) };
       return deliverEvent(clone, { ...delivery, ...request, deadlineMillis }, clock, signal);
     },
-    validate: (execution, profile, workload) => validateOutput({ execution, profile, workload }),
+    validate: async (execution, profile, { workload, output = {} }) => {
+      const raw = workload.server?.raw ?? (workload.kind === 'executable' && workload.raw);
+      return await examineOutput(validateOutput({ execution, profile, workload }), output, raw);
+    },
+    capture: (facts) => takeSnapshot({ home, random, clock, budgetBytes: options.snapshotBudgetBytes }, facts),
     release: (ledger) => releaseAll(ledger, { disk, processes }),
-    seal: (draft) => sealEvidence({ disk, clock, folder: join(home, 'evidence') }, draft),
+    seal: (draft) => sealEvidence({ disk, clock, signer: options.signer, folder: join(home, 'evidence') }, draft),
   };
 }
 
@@ -165,15 +187,18 @@ export function isUnusable(cause: unknown): boolean {
 }
 
 export interface ReclaimComposition extends Pick<ComposeOptions, 'home' | 'disk' | 'processes' | 'clock'> {
+  /** Asked for only when there is something to sign. */
+  readonly signer: () => Promise<Signer>;
   readonly wait: (millis: number) => Promise<void>;
 }
 
 /** Ends what earlier processes left behind, before the first run. */
-export function reclaimAbandoned({ home, disk, processes, clock, wait }: ReclaimComposition): Promise<Reclaimed> {
+export function reclaimAbandoned(options: ReclaimComposition): Promise<Reclaimed> {
+  const { home, disk, processes, clock, signer, wait } = options;
   const evidence = join(home, 'evidence');
   const seal = async (run: AbandonedRun, release: Release): Promise<void> => {
     if (await hasEvidence(disk, evidence, run.accepted.runId)) return;
-    await sealEvidence({ disk, clock, folder: evidence }, abandonedDraft(run, release));
+    await sealEvidence({ disk, clock, signer: await signer(), folder: evidence }, abandonedDraft(run, release));
   };
   return reclaimRuns({ disk, processes, clock, wait, folder: join(home, 'run'), seal });
 }
@@ -196,6 +221,7 @@ function abandonedDraft(run: AbandonedRun, release: Release): EvidenceDraft {
     network: null,
     verdict: { kind: 'failed', code: 'E_ABANDONED', blame: 'host' },
     output: null,
+    snapshot: null,
     release,
   };
 }

@@ -2,12 +2,16 @@
  * What one run has gathered on its way: the stages' results, the timeline, and from both the evidence and the outcome.
  * It decides nothing.
  */
+import { asMayflyError } from './core/errors.ts';
+import { limits } from './core/limits.ts';
+import { Tail } from './core/tail.ts';
 import { isoTime, millisRounded } from './core/time.ts';
 import { recordedVerdict } from './evidence/record.ts';
 import type { Attempt, EvidenceDraft, Proof, SealedEvidence, TimelineEntry, TimelineStage } from './evidence/record.ts';
 import type { Clone } from './clone/clone.ts';
 import type { Event } from './event/event.ts';
 import { shippedCode } from './event/workload.ts';
+import type { RecordedSnapshot } from './forensics/manifest.ts';
 import type { Journal } from './journal/journal.ts';
 import type { SealedProfile } from './profile/profile.ts';
 import type { Ledger } from './release/ledger.ts';
@@ -42,10 +46,12 @@ export class Journey {
   broker: RunBroker | undefined;
   validation: Validation | undefined;
   evidence: SealedEvidence | undefined;
+  snapshot: RecordedSnapshot | undefined;
   attempts: readonly Attempt[] = [];
   attempt = 1;
   delivered = false;
   #release: Release = NOTHING;
+  readonly #log = { stdout: new Tail(limits.snapshotLogBytes), stderr: new Tail(limits.snapshotLogBytes) };
   readonly #observer: RunObserver;
   readonly #timeline: TimelineEntry[] = [];
   readonly #start: number;
@@ -67,10 +73,14 @@ export class Journey {
     try {
       return await work();
     } finally {
-      const entry = { stage, at: from - this.#start, millis: clock.now() - from, attempt: this.attempt };
-      this.#timeline.push(entry);
-      this.tell((observer) => observer.stage?.(entry));
+      this.#passed(stage, from);
     }
+  }
+
+  #passed(stage: TimelineStage, from: number): void {
+    const entry = { stage, at: from - this.#start, millis: this.stages.clock.now() - from, attempt: this.attempt };
+    this.#timeline.push(entry);
+    this.tell((observer) => observer.stage?.(entry));
   }
 
   /** An observer only watches: what it throws is its own. */
@@ -80,6 +90,28 @@ export class Journey {
     } catch {
       // Deliberately nothing: see above.
     }
+  }
+
+  /** A piece of the function's log has arrived. */
+  logged(stream: 'stdout' | 'stderr', chunk: Buffer): void {
+    this.#log[stream].push(chunk);
+    this.tell((observer) => observer[stream]?.(chunk));
+  }
+
+  /** Never rejects: what cannot be kept is on record as that. */
+  async capture(verdict: Verdict): Promise<void> {
+    const { stages, request, event, profile, clone, proof, execution, validation } = this;
+    const from = stages.clock.now();
+    try {
+      this.snapshot = await stages.capture({
+        request, event, profile, clone, proof, validation, verdict,
+        origin: stages.origin(request), usage: execution?.usage, network: this.broker?.report(),
+        timeline: [...this.#timeline], log: { stdout: this.#log.stdout.bytes, stderr: this.#log.stderr.bytes },
+      });
+    } catch (thrown) {
+      this.snapshot = { kind: 'skipped', because: 'wanted', reason: asMayflyError(thrown).message };
+    }
+    if (this.snapshot !== undefined) this.#passed('capture', from);
   }
 
   /** Each attempt's release adds to what was released; what is left is what the last one found. */
@@ -120,6 +152,7 @@ export class Journey {
       network: this.broker?.report() ?? null,
       verdict: recordedVerdict(verdict),
       output: this.validation?.digest ?? null,
+      snapshot: this.snapshot ?? null,
       release: this.#release,
     };
   }
@@ -142,6 +175,7 @@ export class Journey {
       },
       attempts,
       release: this.#release,
+      snapshot: this.snapshot,
       evidence,
     };
   }

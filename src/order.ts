@@ -17,6 +17,8 @@ import type { PolicyInput } from './policy.ts';
 import type { RequestedLimits, RequestedPaths } from './profile/request.ts';
 import type { Processes } from './release/processes.ts';
 import type { RunObserver } from './stages.ts';
+import type { OutputOrder } from './output.ts';
+import type { SealedProfile } from './profile/profile.ts';
 
 export interface AppOptions {
   /** MAYFLY_HOME, absolute. */
@@ -69,6 +71,11 @@ export interface RunOrder {
   readonly network?: NetworkPolicy;
   readonly accelerator: AcceleratorMode;
   readonly policy?: PolicyInput;
+  readonly output?: OutputOrder;
+  /** Keep the clone's end, whatever its profile says. */
+  readonly keep?: boolean;
+  /** The profile itself, of a run that is done again: nothing else decides it. */
+  readonly profile?: SealedProfile;
   /** Known to the caller before there is a run; otherwise a new one is made. */
   readonly runId?: RunId;
   readonly signal?: AbortSignal;

@@ -81,9 +81,11 @@ async function perform(journey: Journey, effect: RunEffect): Promise<RunInput | 
     case 'validate': {
       const execution = journey.need(journey.execution, 'execution');
       const profile = journey.need(journey.profile, 'profile');
-      journey.validation = await journey.timed('validate', () => stages.validate(execution, profile, request.workload));
+      journey.validation = await journey.timed('validate', () => stages.validate(execution, profile, request));
       return { is: 'judged', verdict: journey.validation.verdict };
     }
+    case 'capture':
+      return void (await journey.capture(effect.verdict));
     case 'release': {
       const release = await journey.timed('release', () => stages.release(ledger)).catch(unverified);
       journey.addRelease(release);
@@ -130,8 +132,8 @@ async function deliver(journey: Journey): Promise<RunInput> {
         profile,
         workload: request.workload,
         broker,
-        stdout: (chunk) => journey.tell((observer) => observer.stdout?.(chunk)),
-        stderr: (chunk) => journey.tell((observer) => observer.stderr?.(chunk)),
+        stdout: (chunk) => journey.logged('stdout', chunk),
+        stderr: (chunk) => journey.logged('stderr', chunk),
       },
       stopped(request, overdue.signal),
     );

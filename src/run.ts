@@ -65,13 +65,15 @@ export type RunInput =
   | { readonly is: 'written'; readonly hash: string }
   | { readonly is: 'unwritten'; readonly reason: string };
 
-/** What to do, in this order. All but `journal`, `note`, `retry` and `close` answer with an input. */
+/** What to do, in this order. All but `journal`, `note`, `capture`, `retry` and `close` answer with an input. */
 export type RunEffect =
   | { readonly do: 'profile' }
   | { readonly do: 'clone'; readonly attempt: number }
   | { readonly do: 'bridge' }
   | { readonly do: 'deliver' }
   | { readonly do: 'validate' }
+  /** Keeps what has to be looked at, if anything: before the clone is gone, and whatever comes of it. No answer. */
+  | { readonly do: 'capture'; readonly verdict: Verdict }
   | { readonly do: 'release' }
   | { readonly do: 'seal'; readonly verdict: Verdict }
   /** Must be written, and on the medium, before the next effect; otherwise the answer is `failed`. */
@@ -113,11 +115,11 @@ export function step(state: RunState, input: RunInput): Step {
       return giveUpClone(state, state.attempts, input);
     case 'bridged':
       if (input.is === 'executed') return [{ at: 'validating', attempts: state.attempts }, [{ do: 'validate' }]];
-      if (input.is === 'late') return release(state.attempts, timedOut(input.wallMillis));
-      return giveUp(state, state.attempts, input);
+      if (input.is === 'late') return captureFirst(release(state.attempts, timedOut(input.wallMillis)));
+      return captureFirst(giveUp(state, state.attempts, input));
     case 'validating':
-      if (input.is === 'judged') return release(state.attempts, input.verdict);
-      return giveUp(state, state.attempts, input);
+      if (input.is === 'judged') return captureFirst(release(state.attempts, input.verdict));
+      return captureFirst(giveUp(state, state.attempts, input));
     case 'releasing':
       if (input.is === 'released') return afterRelease(state, input.verified);
       if (input.is === 'interrupted' && state.next === 'again') {
@@ -172,6 +174,13 @@ function release(attempts: readonly Attempt[], verdict: Verdict, next: 'end' | '
     { at: 'releasing', attempts, next, verdict },
     [{ do: 'note', entry: { kind: 'releasing', code } }, { do: 'release' }],
   ];
+}
+
+/** The function has had the event: what is left of it may be worth a look. Not for whoever has gone away. */
+function captureFirst([state, effects]: Step): Step {
+  if (state.at !== 'releasing' || state.verdict === interruption) return [state, effects];
+  const capture: RunEffect = { do: 'capture', verdict: state.verdict };
+  return [state, effects.flatMap((effect): RunEffect[] => (effect.do === 'release' ? [capture, effect] : [effect]))];
 }
 
 function afterRelease(state: Extract<RunState, { at: 'releasing' }>, verified: boolean): Step {

@@ -8,14 +8,17 @@ import type { Event } from './event/event.ts';
 import type { Workload } from './event/workload.ts';
 import type { Clone, CloneContext, CloneOrder } from './clone/clone.ts';
 import type { Attempt, EvidenceDraft, Origin, Proof, SealedEvidence, TimelineEntry, Usage } from './evidence/record.ts';
+import type { RecordedSnapshot } from './forensics/manifest.ts';
 import type { Journal } from './journal/journal.ts';
 import type { PolicyRequest } from './policy.ts';
+import type { RunFacts } from './snapshot.ts';
 import type { SealedProfile } from './profile/profile.ts';
 import type { Ledger } from './release/ledger.ts';
 import type { Release } from './release/release.ts';
 import type { Broker } from './egress/contract.ts';
 import type { EgressReport } from './egress/report.ts';
 import type { Execution } from './validate/execution.ts';
+import type { OutputContract } from './validate/contract.ts';
 import type { Validation } from './validate/output.ts';
 import type { Verdict } from './validate/verdict.ts';
 
@@ -24,6 +27,12 @@ export interface RunRequest extends PolicyRequest {
   readonly event: Buffer;
   /** Known to the caller before there is a run; otherwise a new one is made. */
   readonly runId?: RunId;
+  /** The profile itself, of a run that is done again: nothing else decides it. */
+  readonly profile?: SealedProfile;
+  /** Keep the clone's end, whatever its profile says. */
+  readonly keep?: boolean;
+  /** What is demanded of the output beyond being one. */
+  readonly output?: OutputContract;
   /** Ctrl-C or a caller that has gone away: the run is released and sealed at once, as E_INTERRUPTED. */
   readonly signal?: AbortSignal;
 }
@@ -55,6 +64,8 @@ export interface Outcome {
   readonly truncated: { readonly stdout: boolean; readonly stderr: boolean };
   readonly attempts: readonly Attempt[];
   readonly release: Release;
+  /** What was kept of the clone's end. */
+  readonly snapshot: RecordedSnapshot | undefined;
   /** Undefined only when it could not be written; the verdict then says E_EVIDENCE_WRITE. */
   readonly evidence: SealedEvidence | undefined;
 }
@@ -82,7 +93,10 @@ export interface Stages {
   egress(profile: SealedProfile): RunBroker;
   /** Delivers the event: never twice in one run. */
   execute(clone: Clone, delivery: Delivery, signal: AbortSignal): Promise<Execution>;
-  validate(execution: Execution, profile: SealedProfile, workload: Workload): Validation;
+  /** Whether the output is one, and keeps the request's contract. */
+  validate(execution: Execution, profile: SealedProfile, request: RunRequest): Promise<Validation>;
+  /** Undefined when nothing of this run is to be kept. */
+  capture(facts: RunFacts): Promise<RecordedSnapshot | undefined>;
   /** Called again, it takes up what is left. */
   release(ledger: Ledger): Promise<Release>;
   /** Rejects with E_EVIDENCE_WRITE. */

@@ -7,6 +7,7 @@ import type { Clone } from '../clone/clone.ts';
 import { MayflyError } from '../core/errors.ts';
 import { printableLine } from '../core/json.ts';
 import { limits } from '../core/limits.ts';
+import { Tail } from '../core/tail.ts';
 import type { Clock } from '../core/time.ts';
 import type { Broker } from '../egress/contract.ts';
 import type { Event } from '../event/event.ts';
@@ -114,7 +115,9 @@ export async function deliverEvent(
     wallMillis: profile.profile.limits.wallMillis,
     broker: order.broker,
   };
-  const { ended, answer } = await guarded(clone, signal, () => executed(clone.session, order, options, clock));
+  // A function whose time is over is left as it is: the run may want to look at it before it is killed.
+  const work = (): ReturnType<typeof executed> => executed(clone.session, order, options, clock);
+  const { ended, answer } = await guarded(clone, signal, work, { kill: false });
   const { exit, output, outputTruncated, stdout, stderr } = ended;
   return {
     output,
@@ -174,26 +177,4 @@ function contextLine({ event, profile, deadlineMillis }: DeliveryOrder): Buffer 
   const { image, limits: granted } = profile.profile;
   const context = { runId: event.runId, deadlineMillis, memoryBytes: granted.memoryBytes, image: image.name };
   return Buffer.from(`${JSON.stringify(context)}\n`);
-}
-
-/** The last bytes of a stream, in a buffer of twice that size: cheap also for a guest that sends single bytes. */
-class Tail {
-  readonly #bytesMax: number;
-  readonly #buffer: Buffer;
-  #length = 0;
-
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-    this.#buffer = Buffer.alloc(2 * bytesMax);
-  }
-
-  get bytes(): Buffer {
-    return this.#buffer.subarray(Math.max(0, this.#length - this.#bytesMax), this.#length);
-  }
-
-  push(chunk: Buffer): void {
-    const last = chunk.subarray(-this.#bytesMax);
-    if (this.#length + last.length > this.#buffer.length) this.#length = this.bytes.copy(this.#buffer);
-    this.#length += last.copy(this.#buffer, this.#length);
-  }
 }

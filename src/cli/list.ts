@@ -1,10 +1,5 @@
-/** `mayfly images`, `mayfly version`, `mayfly evidence`: what is here, without starting a VM. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { MayflyError } from '../core/errors.ts';
-import { verifyChain } from '../evidence/chain.ts';
-import { EVIDENCE_FILE } from '../evidence/seal.ts';
-import { paint, printJson } from './io.ts';
+/** `mayfly images`, `mayfly version`: what is here, without starting a VM. */
+import { printJson } from './io.ts';
 import type { Io } from './io.ts';
 import { formatBytes } from './units.ts';
 
@@ -39,25 +34,6 @@ export async function version(io: Io, { json }: ListOptions): Promise<number> {
   if (json === true) printJson(io, facts);
   else io.out(table(Object.entries(facts).map(([name, value]) => [name, String(value ?? 'not set up')])));
   return 0;
-}
-
-export interface EvidenceOptions extends ListOptions {
-  readonly witness?: string;
-}
-
-/** Verifies the hash chain: exit 0 when it holds, 5 when a record was edited, removed or reordered. */
-export async function evidence(io: Io, { json, witness }: EvidenceOptions): Promise<number> {
-  const app = await io.openApp();
-  const path = join(app.home, 'evidence', EVIDENCE_FILE);
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new MayflyError('E_USAGE', `${path}: there is no evidence yet`, { cause, remedy: 'Run an event first.' });
-  });
-  const check = verifyChain(text, witness === undefined ? {} : { witness });
-  const colours = paint(io.colour);
-  if (json === true) printJson(io, { path, ...check });
-  else if (check.ok) io.out(`${colours.green('intact')}  ${check.records} records, head ${check.head}\n`);
-  else io.out(`${colours.red('BROKEN')}  ${path}, line ${check.line}: ${check.reason}\n`);
-  return check.ok ? 0 : 5;
 }
 
 export function table(rows: readonly (readonly string[])[]): string {

@@ -3,6 +3,8 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { asMayflyError, errorTable, exitCodes, MayflyError } from '../core/errors.ts';
+import { addEvidenceCommands } from './evidence-commands.ts';
+import { addForensicsCommands } from './forensics-commands.ts';
 import { addImageCommands } from './image-commands.ts';
 import { addIntelCommands } from './intel-commands.ts';
 import { paint } from './io.ts';
@@ -30,6 +32,7 @@ Examples:
   mayfly run --handler server.mjs --port 8080 --data '{"method": "GET", "path": "/"}'
   mayfly run --handler h.mjs --allow api.example.com:443 --trace
   mayfly run --handler app/h.mjs --timeout 5s --memory 512M --trace
+  mayfly run --handler h.mjs --schema out.schema.json --secrets secrets.json --validator check.mjs
 
 A handler is shipped alone, or with its folder when package.json or node_modules stands beside it.
 stdout has the output and nothing else; logs, progress and errors go to stderr.
@@ -136,7 +139,16 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
     .option('--rules <path>', 'context rules: a folder of .yaml files, or one file')
     .option('--from <name=value>', 'what is known of the sender: ip, asn, tenant, principal; may repeat', collect)
     .option('--score <number>', 'threat score of the event, 0 to 100, as if something had assessed it')
+    .option('--schema <file>', 'JSON Schema (2020-12) of the result')
+    .option('--output-type <type...>', 'media types that the output may be of by its bytes, as in image/png, image/*')
+    .option('--secrets <file>', 'JSON object of secrets: none of them may be in the output, however it is encoded')
+    .option('--canary <text>', 'a text that must not be in the output; may repeat', collect)
+    .option('--credentials <what>', 'note (default) or withhold outputs with what looks like a credential')
+    .option('--indicators', 'withhold outputs with something that the threat feeds list')
+    .option('--validator <handler>', 'your own check of the output: a handler, run in a clone of its own')
+    .option('--neutralise <for...>', 'make texts of the output harmless for html, ansi, csv')
     .addOption(new Option('--accel <mode>', 'auto, kvm (refuse anything weaker) or tcg').default('auto'))
+    .option('--keep', 'keep the memory of the clone at its end, encrypted (mayfly forensics)')
     .option('--raw', 'pass the output of --exec, --program or a server on as bytes instead of JSON')
     .option('--explain', 'show on stderr who has set each field of the profile, as a tree')
     .option('--trace', 'show on stderr where the time went')
@@ -221,13 +233,22 @@ function buildProgram(io: Io, exit: (code: number) => void): Command {
 
   addImageCommands(program, io, exit);
 
+  addEvidenceCommands(program, io, exit);
+
+  addForensicsCommands(program, io, exit);
+
   program
-    .command('evidence')
-    .description('verify the chain of evidence records')
-    .option('--witness <hash>', 'a hash that `run --json` printed: it must be in the chain')
+    .command('replay')
+    .description('run a kept event again and say what came out differently')
+    .argument('<run>')
+    .option('--profile <which>', 'same: that of the record; new: decided again', 'same')
+    .option('--rules <path>', 'context rules for a new profile')
+    .option('--from <name=value>', 'what is known of the sender, for a new profile', collect)
+    .option('--score <number>', 'threat score for a new profile')
+    .addOption(new Option('--accel <mode>', 'auto, kvm or tcg').default('auto'))
     .option('--json', 'as JSON')
-    .addHelpText('after', '\nExample:\n  mayfly evidence --witness sha256:…\n')
-    .action(async (options) => exit(await (await import('./list.ts')).evidence(io, options)));
+    .addHelpText('after', '\nExample:\n  mayfly replay 01J… --profile new --rules rules/\n')
+    .action(async (run: string, options) => exit(await (await import('./replay.ts')).replay(io, run, options)));
 
   addIntelCommands(program, io, exit);
   addServiceCommands(program, io, exit);

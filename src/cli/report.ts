@@ -91,6 +91,7 @@ export function jsonOutcome(outcome: Outcome, { engine, raw }: JsonOptions): str
     timeline: timeline.map((entry) => ({ ...entry, at: millisRounded(entry.at), millis: millisRounded(entry.millis) })),
     attempts,
     release,
+    snapshot: outcome.snapshot ?? null,
     evidence: evidence === undefined ? null : { sequence: evidence.record.sequence, hash: evidence.hash },
   };
   const text = JSON.stringify(answer);

@@ -23,10 +23,12 @@ import { paint } from './io.ts';
 import type { Io } from './io.ts';
 import { clean, TerminalText } from './log.ts';
 import { formatNetwork, networkOf } from './network.ts';
+import { outputOf } from './output.ts';
+import type { OutputOptions } from './output.ts';
 import { formatProblem, formatSummary, formatTimeline, jsonOutcome, prettyJson, tcgWarning } from './report.ts';
 import { formatBytes, parseDuration, parseSize } from './units.ts';
 
-export interface RunOptions extends FactOptions {
+export interface RunOptions extends FactOptions, OutputOptions {
   readonly image?: string;
   readonly class?: string;
   readonly allowUnsigned?: boolean;
@@ -55,6 +57,7 @@ export interface RunOptions extends FactOptions {
   readonly json?: boolean;
   readonly trace?: boolean;
   readonly explain?: boolean;
+  readonly keep?: boolean;
 }
 
 /** Program of the runtime that a handler needs, by its ending. */
@@ -104,7 +107,14 @@ function decided({ profile }: Outcome): boolean {
   return profile?.reasons.some(({ field }) => field === 'threat' || field === 'rules') === true;
 }
 
-function warn(io: Io, { truncated, release, state }: Outcome): void {
+function warn(io: Io, { truncated, release, state, verdict, snapshot, runId }: Outcome): void {
+  if (snapshot?.kind === 'kept') {
+    io.err(`mayfly: kept (${snapshot.because}): mayfly forensics show ${runId}\n`);
+  } else if (snapshot?.kind === 'skipped') {
+    io.err(`mayfly: not kept (${snapshot.because}): ${snapshot.reason}\n`);
+  }
+  const notes = verdict.kind === 'accepted' ? (verdict.notes ?? []) : [];
+  for (const { check, what } of notes) io.err(`mayfly: note on the output (${check}): ${what}\n`);
   for (const stream of ['stdout', 'stderr'] as const) {
     if (truncated[stream]) io.err(`mayfly: the function's ${stream} was longer than its limit; the rest was dropped\n`);
   }
@@ -141,11 +151,14 @@ async function makeOrder(io: Io, options: RunOptions, args: readonly string[]): 
   };
   const allowUnsigned = options.allowUnsigned === true;
   const event = await eventOf(io, options);
+  const output = await outputOf(io, options, (path) => handlerOf(io, path, {}, []));
+  const demanded = { ...(output === undefined ? {} : { output }), ...(options.keep === true ? { keep: true } : {}) };
   const paths = pathsOf(options);
   const order = { language, allowUnsigned, workload, event, limits: requested, paths, accelerator, signal: io.signal };
   return {
     ...order,
     ...network,
+    ...demanded,
     ...(options.image === undefined ? {} : { image: options.image }),
     ...(functionClass === undefined ? {} : { functionClass }),
     ...(policy === undefined ? {} : { policy }),
@@ -251,7 +264,12 @@ async function ownCommandOf(io: Io, image: string, options: RunOptions, args: re
   return { language: null, workload: { kind: 'executable', argv, raw: options.raw === true, entries: [], env } };
 }
 
-async function handlerOf(io: Io, handler: string, options: RunOptions, args: readonly string[]): Promise<Chosen> {
+async function handlerOf(
+  io: Io,
+  handler: string,
+  options: Partial<RunOptions>,
+  args: readonly string[],
+): Promise<Chosen> {
   if (args.length > 0) throw new MayflyError('E_USAGE', `a handler takes no arguments: ${args.join(' ')}`);
   if (options.raw === true && options.port === undefined) {
     throw new MayflyError('E_USAGE', '--raw is for executables and servers: a handler returns JSON');

@@ -39,6 +39,7 @@ export interface CloneOrder {
 
 /** What a clone is made from; clone/template.ts finds or builds it. */
 interface CloneTemplate {
+  readonly key: string;
   readonly state: TemplateState;
   /** Rejects with E_TEMPLATE_TAMPERED unless its files are as they were sealed. */
   check(): Promise<void>;
@@ -116,15 +117,21 @@ async function adopt({ session, runId }: Clone, clock: Clock, random: Random): P
 
 /**
  * Work with a clone that ends when it has to: on the signal and when the guest stops, the session is closed and the
- * machine killed, so that nothing waits for a guest that cannot answer. A guest's failure gets its console's end.
+ * machine killed (unless `kill` is false), so that nothing waits for a guest that cannot answer. A guest's failure
+ * gets its console's end.
  */
-export async function guarded<T>(clone: Clone, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+export async function guarded<T>(
+  clone: Clone,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+  { kill }: { readonly kill: boolean } = { kill: true },
+): Promise<T> {
   const { machine, session } = clone;
   let halted: string | undefined;
   let over = false;
   const stop = (): void => {
     session.close();
-    machine.kill().catch(() => {});
+    if (kill) machine.kill().catch(() => {});
   };
   void machine.halted.then((reason) => {
     if (over) return;

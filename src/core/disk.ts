@@ -6,10 +6,11 @@
  */
 import { spawn } from 'node:child_process';
 import type { SpawnOptions } from 'node:child_process';
-import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { syncFolder, withFile } from './files.ts';
+import { syncFolder, withFile, writeDurably } from './files.ts';
+import { limits } from './limits.ts';
 
 export interface Disk {
   /** Whole file. Rejects with ENOENT, and with EFBIG when it is larger than `bytesMax`. */
@@ -18,6 +19,10 @@ export interface Disk {
   tail(path: string, bytesMax: number): Promise<{ readonly size: number; readonly bytes: Buffer }>;
   /** Appends in one write, creating the file. `sync`: on the medium before it resolves. */
   append(path: string, bytes: Buffer, options: { readonly sync: boolean }): Promise<void>;
+  /** Whole file, in pieces of at most `limits.copyChunkBytes`. Rejects with ENOENT. */
+  chunks(path: string): AsyncIterable<Buffer>;
+  /** The whole content at once: a reader sees the old one or the new one. One writer at a time. */
+  replace(path: string, bytes: Buffer, options: { readonly sync: boolean }): Promise<void>;
   truncate(path: string, size: number): Promise<void>;
   /** Creates missing parents as well. */
   makeFolder(path: string): Promise<void>;
@@ -60,6 +65,23 @@ export function createDisk(): Disk {
       await file.datasync();
       if ((await file.stat()).size === bytes.length) await syncFolder(dirname(path));
     }),
+    async *chunks(path) {
+      const file = await open(path, 'r');
+      try {
+        for (;;) {
+          const { bytesRead, buffer } = await file.read(Buffer.alloc(limits.copyChunkBytes));
+          if (bytesRead === 0) return;
+          yield buffer.subarray(0, bytesRead);
+        }
+      } finally {
+        await file.close();
+      }
+    },
+    async replace(path, bytes, { sync }) {
+      if (sync) return await writeDurably(path, bytes, 0o600);
+      await withFile(`${path}.half`, 'w', (file) => file.writeFile(bytes));
+      await rename(`${path}.half`, path);
+    },
     truncate: (path, size) => withFile(path, 'r+', async (file) => {
       await file.truncate(size);
       await file.datasync();

@@ -9,6 +9,7 @@
 import { exitCodes } from './exit-codes.ts';
 import { serviceErrors } from './service-errors.ts';
 import { imageErrors } from './image-errors.ts';
+import { outputErrors } from './output-errors.ts';
 
 export { exitCodes };
 
@@ -315,6 +316,7 @@ export const errorTable = Object.freeze({
     remedy: 'What it left was removed by a later start; run the event again.',
   },
   ...serviceErrors,
+  ...outputErrors,
   E_INTERNAL: {
     stage: 'setup', blame: 'host', retryable: false, exit: exitCodes.internal,
     title: 'Mayfly met a situation that it believed impossible',

@@ -10,6 +10,7 @@ import { egressLimits } from './egress-limits.ts';
 import { intelLimits } from './intel-limits.ts';
 import { serviceLimits } from './service-limits.ts';
 import { imageLimits } from './image-limits.ts';
+import { outputLimits } from './output-limits.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -174,7 +175,7 @@ export const limits = Object.freeze({
   loadMillisMax: 10_000,
   /** Clones in a row that could not be made before their shelf is given up. */
   poolFailuresMax: 3,
-  /** One evidence record, bytes. A record has about 8 KB; its bounds allow no more than this. */
+  /** One evidence record, or an object beside it, bytes. A record has 2 to 3 KB; its bounds allow no more than this. */
   evidenceRecordBytesMax: 1 * MiB,
   /** End of the evidence that is searched for the record of a crashed run, bytes: about 8,000 records. */
   evidenceSearchBytesMax: 64 * MiB,
@@ -218,6 +219,8 @@ export const limits = Object.freeze({
   cloneAttemptsMax: 2,
 
   ...serviceLimits,
+
+  ...outputLimits,
 });
 
 export type Limits = typeof limits;

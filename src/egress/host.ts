@@ -18,7 +18,7 @@ export function parseHost(text: string): Host | undefined {
   if (text.length === 0 || text.length > NAME_UNITS_MAX + 3) return undefined;
   // Before anything interprets it: no NUL, no space, no character that means something in a URL, no zone.
   if (/[\p{Cc}\p{Z}/\\?#@%<>^|`{}"']/u.test(text)) return undefined;
-  const bare = /^\[[^\[\]]*\]$/.test(text) ? text.slice(1, -1) : text;
+  const bare = /^\[[^[\]]*\]$/.test(text) ? text.slice(1, -1) : text;
   if (bare.includes(':')) return addressHost(bare);
   const ascii = domainToASCII(bare.replace(/\.$/, '')).toLowerCase();
   if (ascii === '' || ascii.length > NAME_UNITS_MAX) return undefined;

@@ -34,6 +34,7 @@ import type { Synced } from './sync.ts';
 import { dueAt } from './schedule.ts';
 import { threatOf, unknownThreat } from './threat.ts';
 import { scanWithYara } from './yara.ts';
+import type { Scanned, YaraScan } from './yara.ts';
 
 export interface IntelOptions {
   /** MAYFLY_HOME/intel. */
@@ -248,19 +249,20 @@ export class Intel {
     return { ...found, hits };
   }
 
-  async assess(input: ObserveInput): Promise<AssessedEvent> {
+  /** Applies the YARA rules of this home. */
+  async scan(items: readonly Scanned[]): Promise<YaraScan> {
     const { folder, disk, clock, random } = this.#options;
+    const scratch = join(folder, `scan-${random.bytes(8).toString('hex')}`);
+    return await scanWithYara({
+      program: 'yara', rulesFolder: join(folder, 'yara'), scratch, attachments: items, disk, clock,
+    });
+  }
+
+  async assess(input: ObserveInput): Promise<AssessedEvent> {
     const [snapshot, observed] = await Promise.all([this.snapshot(), observe(input)]);
     const { text } = input;
-    const scratch = join(folder, `scan-${random.bytes(8).toString('hex')}`);
-    const yara = await scanWithYara({
-      program: 'yara',
-      rulesFolder: join(folder, 'yara'),
-      scratch,
-      attachments: [...observed.attachments, ...(text === undefined ? [] : [{ where: 'event', content: text }])],
-      disk,
-      clock,
-    });
+    const whole = text === undefined ? [] : [{ where: 'event', content: text }];
+    const yara = await this.scan([...observed.attachments, ...whole]);
     const assessment = assess({ observed, snapshot, nowSeconds: this.#now(), yara: yara.hits });
     return { assessment, observed, notes: yara.notes };
   }

@@ -13,6 +13,9 @@ import { limits } from '../core/limits.ts';
 import type { Clock } from '../core/time.ts';
 import type { Attachment } from './observe.ts';
 
+/** Bytes, and where they stand. */
+export type Scanned = Pick<Attachment, 'where' | 'content'>;
+
 export interface YaraHit {
   readonly rule: string;
   readonly where: string;
@@ -30,8 +33,7 @@ export interface YaraOptions {
   readonly rulesFolder: string;
   /** Does not exist yet; gone afterwards. */
   readonly scratch: string;
-  /** Attachments, and the event itself. */
-  readonly attachments: readonly Pick<Attachment, 'where' | 'content'>[];
+  readonly attachments: readonly Scanned[];
   readonly disk: Disk;
   readonly clock: Clock;
 }

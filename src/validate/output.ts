@@ -17,6 +17,8 @@ export interface Validation {
   readonly verdict: Verdict;
   /** Only with an accepted verdict. */
   readonly output: Buffer | undefined;
+  /** What is not given out, for who has to look at it. */
+  readonly withheld?: Buffer;
   /** Of what the function gave, whether or not it is given out; undefined when it gave nothing. */
   readonly digest: { readonly digest: string; readonly bytes: number } | undefined;
 }
@@ -41,7 +43,7 @@ function give(output: Buffer): Validation {
 
 function refuse(verdict: Verdict, bytes: Buffer): Validation {
   const digest = bytes.length === 0 ? undefined : { digest: digestOf(bytes), bytes: bytes.length };
-  return { verdict, output: undefined, digest };
+  return { verdict, output: undefined, digest, withheld: bytes };
 }
 
 // ---- servers --------------------------------------------------------------------------------------------------------

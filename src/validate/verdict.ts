@@ -16,9 +16,15 @@ export interface Failure {
   readonly detail?: string;
 }
 
+/** Something about an accepted output that its reader should know. In our own words. */
+export interface Note {
+  readonly check: 'credential' | 'key' | 'neutralised';
+  readonly what: string;
+}
+
 export type Verdict =
-  /** The function returned and its output passed every check. */
-  | { readonly kind: 'accepted' }
+  /** The function returned and its output passed every check, perhaps with something to note. */
+  | { readonly kind: 'accepted'; readonly notes?: readonly Note[] }
   /** There is no output. */
   | ({ readonly kind: 'failed' } & Failure)
   /** There was output, and it is not given out; its digest is in the evidence. */

@@ -10,6 +10,7 @@ import { writeCpio } from '../../scripts/setup/cpio.ts';
 import { openTemplates } from '../../src/clone/template.ts';
 import type { Machine, MachineExit, Vmm } from '../../src/clone/vmm/contract.ts';
 import type { QemuProcess } from '../../src/clone/vmm/process.ts';
+import { openKeys } from '../../src/image/keys.ts';
 import { createStages } from '../../src/compose.ts';
 import { createDisk } from '../../src/core/disk.ts';
 import { digestOf } from '../../src/core/json.ts';
@@ -68,8 +69,9 @@ export async function openHostileGuest(): Promise<HostileGuest> {
       template: ({ shape }) => (hostileGuest ? hostile : rig.templates).get(image, shape.ramBytes),
       origin: () => ({
         isolation: vmm.isolation, vmm: vmm.version, kernel: rig.repository.kernel.digest,
-        imageName: image.name, imageDigest: image.digest,
+        agent: rig.repository.initramfs.digest, imageName: image.name, imageDigest: image.digest,
       }),
+      snapshotBudgetBytes: 0, signer: await openKeys(folder, random).own(),
     });
     const name = `attack-${kind}`;
     const lines = ['#!/bin/sh', 'read event', ...(hostileGuest ? ['sleep 60'] : []), 'echo "$event"', ''];

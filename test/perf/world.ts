@@ -5,7 +5,9 @@ import { createPool, createStages } from '../../src/compose.ts';
 import type { ComposeOptions } from '../../src/compose.ts';
 import { realNetwork } from '../../src/egress/network.ts';
 import { createDisk } from '../../src/core/disk.ts';
+import { limits } from '../../src/core/limits.ts';
 import { packFunction } from '../../src/event/code.ts';
+import { openKeys } from '../../src/image/keys.ts';
 import type { Workload } from '../../src/event/workload.ts';
 import { runEvent } from '../../src/pipeline.ts';
 import { createProcesses } from '../../src/release/processes.ts';
@@ -63,9 +65,12 @@ export async function openWorld(): Promise<World> {
   const owner = { pid: process.pid, startTicks, bootId: await processes.bootId() };
   const composition: ComposeOptions = {
     home, clock, random, vmm, processes, owner, disk: createDisk(), network: realNetwork(),
+    snapshotBudgetBytes: limits.snapshotBudgetBytesDefault,
+    signer: await openKeys(home, random).own(),
     template: async ({ image, shape }) => rig.templates.get(await rig.repository.images.get(image.name), shape.ramBytes),
     origin: ({ image }) => ({
       isolation: vmm.isolation, vmm: vmm.version, kernel: rig.repository.kernel.digest,
+      agent: rig.repository.initramfs.digest,
       imageName: image.name, imageDigest: image.digest,
     }),
   };

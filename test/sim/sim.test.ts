@@ -9,11 +9,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { FakeFault } from '../../src/clone/vmm/fake.ts';
 import { createStages } from '../../src/compose.ts';
+import { verifyChain } from '../../src/evidence/chain.ts';
 import { limits } from '../../src/core/limits.ts';
 import { runEvent } from '../../src/pipeline.ts';
 import type { Outcome, RunObserver, Stages } from '../../src/stages.ts';
 import { complaints, evidenceOf } from './checker.ts';
-import { requestOf, Seeded, World } from './world.ts';
+import { requestOf, Seeded, World, HOME, evidenceKeys } from './world.ts';
 import type { DiskCall } from './world.ts';
 
 const DISASTERS = ['die', 'silence', 'halt', 'garbage', 'half-frame'] as const;
@@ -130,7 +131,10 @@ async function afterwards(world: World, accepted = 1): Promise<string[]> {
   // Again, as two starts in a row would: nothing may change.
   const again = await next.reclaim();
   assert.deepEqual(again.ended, []);
-  return complaints(next, accepted);
+  const head = next.disk.files.get(`${HOME}/evidence/head.json`);
+  const text = next.disk.files.get(`${HOME}/evidence/evidence.jsonl`)?.toString('utf8') ?? '';
+  const chain = verifyChain(text, { keys: evidenceKeys, ...(head === undefined ? {} : { head: String(head) }) });
+  return [...(chain.ok ? [] : [`line ${chain.line} of the evidence: ${chain.reason}`]), ...complaints(next, accepted)];
 }
 
 test('a stage that never ends by itself is ended by the pipeline’s own deadline', async () => {

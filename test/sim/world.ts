@@ -2,6 +2,7 @@
  * A whole host in memory: clock, randomness, disk, processes and machines, all from one seed. Time stands still until
  * everything that can happen now has happened, then jumps to the next timer: a run of 30 s takes a millisecond.
  */
+import { generateKeyPairSync, sign } from 'node:crypto';
 import { createFake } from '../../src/clone/vmm/fake.ts';
 import type { FakeFault, FakeVmm } from '../../src/clone/vmm/fake.ts';
 import { createStages, reclaimAbandoned } from '../../src/compose.ts';
@@ -11,10 +12,17 @@ import type { Random } from '../../src/core/random.ts';
 import type { Clock } from '../../src/core/time.ts';
 import type { Network } from '../../src/egress/broker.ts';
 import type { Workload } from '../../src/event/workload.ts';
+import { keyIdOf } from '../../src/image/envelope.ts';
+import type { PublicKeys, Signer } from '../../src/image/envelope.ts';
 import type { RunRequest, Stages } from '../../src/stages.ts';
 import type { Processes } from '../../src/release/processes.ts';
 
 export const HOME = '/home/mayfly';
+
+const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+const signer: Signer = { keyId: keyIdOf(publicKey), sign: (message) => sign(null, message, privateKey) };
+/** What may have signed evidence. */
+export const evidenceKeys: PublicKeys = new Map([[signer.keyId, publicKey]]);
 
 /** No simulated function goes anywhere. */
 const noNetwork: Network = {
@@ -158,6 +166,18 @@ export class MemoryDisk implements Disk {
     if (bytes.length > 0) this.files.set(path, Buffer.concat([this.files.get(path) ?? Buffer.alloc(0), bytes]));
   }
 
+  async *chunks(path: string): AsyncGenerator<Buffer> {
+    await this.#call('chunks');
+    const bytes = this.files.get(path);
+    if (bytes === undefined) throw fault('ENOENT', path);
+    yield Buffer.from(bytes);
+  }
+
+  async replace(path: string, bytes: Buffer): Promise<void> {
+    await this.#call('replace');
+    this.files.set(path, Buffer.from(bytes));
+  }
+
   async truncate(path: string, size: number): Promise<void> {
     await this.#call('truncate');
     this.files.set(path, (this.files.get(path) ?? Buffer.alloc(0)).subarray(0, size));
@@ -256,6 +276,7 @@ export class World {
       vmm: this.vmm,
       owner: { pid: this.#pid, startTicks: '7', bootId: 'boot' },
       template: async ({ image, shape }) => ({
+        key: 'fake',
         state: {
           folder: '/t', kernel: '/k', initramfs: '/i', baseImage: image.name, ramBytes: shape.ramBytes, ram: '/t/ram',
           state: Buffer.alloc(1),
@@ -265,8 +286,11 @@ export class World {
       }),
       network: noNetwork,
       origin: ({ image }) => ({
-        isolation: 'fake', vmm: 'fake 1', kernel: 'none', imageName: image.name, imageDigest: image.digest,
+        isolation: 'fake', vmm: 'fake 1', kernel: 'none', agent: 'none',
+        imageName: image.name, imageDigest: image.digest,
       }),
+      signer,
+      snapshotBudgetBytes: 0,
     };
     this.stages = createStages(this.options);
   }
@@ -301,7 +325,7 @@ export class World {
   reclaim(): ReturnType<typeof reclaimAbandoned> {
     const wait = (millis: number): Promise<void> => new Promise((resolve) => this.clock.after(millis, resolve));
     const { disk, processes, clock } = this;
-    return clock.run(reclaimAbandoned({ home: HOME, disk, processes, clock, wait }));
+    return clock.run(reclaimAbandoned({ home: HOME, disk, processes, clock, wait, signer: async () => signer }));
   }
 }
 

@@ -64,6 +64,10 @@ export interface Machine {
   diskRates(): Promise<DiskRates>;
   /** Starts the virtual CPUs. Once only. */
   resume(): Promise<void>;
+  /** Stops the virtual CPUs for good. After that the machine can be looked at, and killed. */
+  freeze(): Promise<void>;
+  /** Of a frozen machine: what its memory has that its template's has not. Rejects when it cannot be looked at. */
+  memory(): MachineMemory;
   /** SIGKILL. Idempotent; resolves when the process is reaped and rejects only when that takes too long. */
   kill(): Promise<void>;
   /**
@@ -71,6 +75,22 @@ export interface Machine {
    * none.
    */
   consoleTail(): Promise<string>;
+}
+
+/** Pages of 4096 bytes, by their number from the beginning of the RAM image, rising. */
+export interface ChangedPages {
+  readonly numbers: Uint32Array;
+  readonly bytes: Buffer;
+}
+
+export interface MachineMemory {
+  readonly ramBytes: number;
+  /** RAM image that everything else is as in. */
+  readonly base: string;
+  /** Registers of the virtual CPU, as the VMM prints them; '' when it says nothing. */
+  registers(): Promise<string>;
+  /** Every page that was written to since the machine was spawned, in pieces. */
+  changed(): AsyncIterable<ChangedPages>;
 }
 
 /** Called with a booting template's bridge; resolves when the guest is ready to be stopped and saved. */

@@ -19,7 +19,7 @@ import { limits } from '../../core/limits.ts';
 import type { Clock } from '../../core/time.ts';
 import { expectedFacts } from '../../profile/facts.ts';
 import type {
-  DiskRates, Machine, MachineExit, Prepare, ProcessIdentity, TemplateSpec, TemplateState, Vmm,
+  DiskRates, Machine, MachineExit, MachineMemory, Prepare, ProcessIdentity, TemplateSpec, TemplateState, Vmm,
 } from './contract.ts';
 
 /** What goes wrong, and when. A machine has at most one fault. */
@@ -171,6 +171,24 @@ class FakeMachine implements Machine {
     this.bridge.destroy();
     this.#halt.resolve('the fake machine ended');
     this.#exit.resolve({ exitCode: null, signal: 'SIGKILL' });
+  }
+
+  async freeze(): Promise<void> {
+    await sleep(this.#options);
+    if (!this.#alive) throw new MayflyError('E_GUEST_DIED', 'the machine is gone');
+    this.#mute = true;
+  }
+
+  memory(): MachineMemory {
+    const page = Buffer.alloc(4096, 'fake');
+    return {
+      ramBytes: 4096,
+      base: '/t/ram',
+      registers: async () => '',
+      async *changed() {
+        yield { numbers: Uint32Array.of(0), bytes: page };
+      },
+    };
   }
 
   async consoleTail(): Promise<string> {

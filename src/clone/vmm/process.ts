@@ -15,7 +15,8 @@ import { parseStat } from '../../core/procfs.ts';
 import { within } from '../../core/time.ts';
 import type { Clock } from '../../core/time.ts';
 import type { Jail, JailSlot } from '../jail.ts';
-import type { DiskRates, Machine, MachineExit, ProcessIdentity, TemplateSpec } from './contract.ts';
+import { readChangedPages } from './changed.ts';
+import type { DiskRates, Machine, MachineExit, MachineMemory, ProcessIdentity, TemplateSpec } from './contract.ts';
 import { descriptors, machineArguments, throttleGroup } from './machine.ts';
 import { Qmp, QmpError } from './qmp.ts';
 import type { QmpObject } from './qmp.ts';
@@ -41,6 +42,9 @@ export interface LaunchOptions {
   readonly slot: JailSlot;
 }
 
+/** Text of all registers, UTF-16 units. */
+const REGISTERS_MAX = 16_384;
+
 export class QemuProcess implements Machine {
   readonly identity: ProcessIdentity;
   readonly bridge: Duplex;
@@ -51,15 +55,17 @@ export class QemuProcess implements Machine {
   readonly #child: ChildProcess;
   readonly #clock: Clock;
   readonly #slot: JailSlot;
+  readonly #ram: { readonly ram: string; readonly ramBytes: number };
   #halt: (reason: string) => void = () => {};
   #errors = '';
   #console = '';
   #ended = false;
 
-  private constructor(child: ChildProcess, identity: ProcessIdentity, clock: Clock, slot: JailSlot) {
+  private constructor(child: ChildProcess, identity: ProcessIdentity, clock: Clock, launch: LaunchOptions) {
     this.#child = child;
     this.#clock = clock;
-    this.#slot = slot;
+    this.#slot = launch.slot;
+    this.#ram = { ram: launch.ram, ramBytes: launch.spec.ramBytes };
     this.identity = identity;
     this.bridge = stream(child, descriptors.bridge);
     this.bridge.on('error', () => {});
@@ -88,7 +94,7 @@ export class QemuProcess implements Machine {
       launch.slot.release();
       throw await startFailure(child, options.binary);
     }
-    const machine = new QemuProcess(child, identify(pid), options.clock, launch.slot);
+    const machine = new QemuProcess(child, identify(pid), options.clock, launch);
     try {
       machine.qmp = await Qmp.open({
         stream: stream(child, descriptors.qmp),
@@ -150,6 +156,23 @@ export class QemuProcess implements Machine {
     const loaded = this.migrate('migrate-incoming', `fd:${descriptors.state}`);
     input.end(state);
     await loaded;
+  }
+
+  async freeze(): Promise<void> {
+    await this.qmp.execute('stop', {}, limits.freezeMillisMax);
+  }
+
+  memory(): MachineMemory {
+    const { ram, ramBytes } = this.#ram;
+    return {
+      ramBytes,
+      base: ram,
+      registers: async () => {
+        const command = { 'command-line': 'info registers' };
+        return String(await this.qmp.execute('human-monitor-command', command).catch(() => '')).slice(0, REGISTERS_MAX);
+      },
+      changed: () => readChangedPages(this.identity.pid, ram, ramBytes),
+    };
   }
 
   async consoleTail(): Promise<string> {

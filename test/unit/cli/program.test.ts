@@ -43,6 +43,7 @@ const accepted: Outcome = {
   truncated: { stdout: false, stderr: false },
   attempts: [{ attempt: 1 }],
   release: { verified: true, released: [], left: [] },
+  snapshot: undefined,
   evidence: undefined,
 };
 

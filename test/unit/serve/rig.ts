@@ -98,7 +98,7 @@ function outcome(runId: RunId, code?: ErrorCode): Outcome {
     verdict: code === undefined ? { kind: 'accepted' } : failed(code, `played: ${code}`),
     output: undefined, profile: profile(), proof: undefined, timeline: delivered, usage: undefined, network: undefined,
     truncated: { stdout: false, stderr: false }, attempts: [{ attempt: 1 }],
-    release: { verified: true, released: [], left: [] }, evidence: undefined,
+    release: { verified: true, released: [], left: [] }, snapshot: undefined, evidence: undefined,
   };
 }
 
