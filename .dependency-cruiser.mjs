@@ -30,7 +30,10 @@ export default {
       name: 'vmm-behind-its-contract',
       severity: 'error',
       comment: 'QEMU and the fake are chosen in the composition root; everyone else knows contract.ts.',
-      from: { path: '^src/', pathNot: '^src/(clone/vmm/|clone/(template|probe)\\.ts|(app|load-engine)\\.ts|main\\.ts)' },
+      from: {
+        path: '^src/',
+        pathNot: '^src/(clone/vmm/|clone/(template|probe)\\.ts|(app|load-engine)\\.ts|main\\.ts)',
+      },
       to: { path: '^src/clone/vmm/', pathNot: '^src/clone/vmm/contract\\.ts$' },
     },
     {

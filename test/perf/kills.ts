@@ -131,7 +131,7 @@ const KEPT = new Set([
 function lookAround(home: string): Surroundings {
   const machines = names('/proc').filter((pid) => {
     if (!/^\d+$/.test(pid) || !link(`/proc/${pid}/exe`).includes('qemu-system')) return false;
-    return names(`/proc/${pid}/fd`).some((descriptor) => link(`/proc/${pid}/fd/${descriptor}`).startsWith(home));
+    return names(`/proc/${pid}/fd`).some((descriptor) => link(`/proc/${pid}/fd/${descriptor}`).startsWith(`${home}/`));
   });
   const files = readdirSync(home, { recursive: true, encoding: 'utf8', withFileTypes: true })
     .map((entry) => join(entry.parentPath, entry.name).slice(home.length + 1))

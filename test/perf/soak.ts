@@ -157,7 +157,7 @@ function lookAround(): Surroundings {
     // Of this home only: other homes have machines of their own.
     machines: pids.filter((pid) => {
       if (!link(`/proc/${pid}/exe`).includes('qemu-system')) return false;
-      return names(`/proc/${pid}/fd`).some((descriptor) => link(`/proc/${pid}/fd/${descriptor}`).startsWith(home));
+      return names(`/proc/${pid}/fd`).some((descriptor) => link(`/proc/${pid}/fd/${descriptor}`).startsWith(`${home}/`));
     }),
     // The nth descriptor of a kind is one item: five sockets before and six after leave one.
     descriptors: descriptors.map((kind) => {

@@ -1,5 +1,5 @@
 /**
- * Events on the medium: SQLite, because its write-ahead log is the journal that acceptance needs (docs/decisions/0013).
+ * Events on the medium: SQLite, because its write-ahead log is the journal that acceptance needs (docs/decisions/0014).
  * Changes go to the writer's thread and resolve when they are durable; questions are answered here, at once.
  */
 import { mkdir } from 'node:fs/promises';
