@@ -1,6 +1,6 @@
 /** Files that others rely on: hashed in pieces; written beside their place and renamed, so nobody sees a half. */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from './limits.ts';
@@ -64,6 +64,22 @@ export async function writeDurably(path: string, content: Buffer | string, mode 
   await rename(half, path);
   await syncFolder(dirname(path));
 }
+
+/** Writes a file that is never changed, unless it is there. Of several writers at once one wins, and all resolve. */
+export async function writeOnce(path: string, content: Buffer | string, mode = 0o644): Promise<void> {
+  const own = `${path}.${process.pid}.${(onceCount += 1)}.half`;
+  await writeDurably(own, content, mode);
+  try {
+    await link(own, path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
+  } finally {
+    await rm(own, { force: true });
+  }
+  await syncFolder(dirname(path));
+}
+
+let onceCount = 0;
 
 /** Clones' VMMs have their own uids: they may pass through these folders and read these files, and no more. */
 export async function makeFolder(path: string, mode = 0o755): Promise<void> {

@@ -12,7 +12,7 @@ import { limits } from '../core/limits.ts';
 import type { Random } from '../core/random.ts';
 import { keyIdOf, parsePublicKey } from './envelope.ts';
 import type { KeyId, PublicKeys, Signer } from './envelope.ts';
-import { listOrNone, makeFolder, readAtMost, writeDurably } from '../core/files.ts';
+import { listOrNone, makeFolder, readAtMost, writeDurably, writeOnce } from '../core/files.ts';
 import { isDigest } from './manifest.ts';
 
 export interface Keys {
@@ -45,7 +45,11 @@ export function openKeys(home: string, random: Random): Keys {
     }
     await makeFolder(folder, 0o700);
     await makeFolder(trustedFolder, 0o700);
-    await writeDurably(publicPath(keyId), key.export({ type: 'spki', format: 'pem' }));
+    const pem = key.export({ type: 'spki', format: 'pem' });
+    await writeOnce(publicPath(keyId), pem);
+    const kept = await readAtMost(publicPath(keyId), limits.imageSmallFileBytesMax);
+    // Somebody's damage, not another key: a key's file has its digest for a name.
+    if (String(kept) !== String(pem)) await writeDurably(publicPath(keyId), pem);
     return keyId;
   }
 
@@ -55,13 +59,19 @@ export function openKeys(home: string, random: Random): Keys {
       const bytes = Buffer.concat([PKCS8, random.bytes(SEED_BYTES)]);
       const key = createPrivateKey({ key: bytes, format: 'der', type: 'pkcs8' });
       await makeFolder(folder, 0o700);
-      await writeDurably(privatePath, key.export({ type: 'pkcs8', format: 'pem' }), 0o600);
-      await trust(createPublicKey(key));
-      return key;
+      await writeOnce(privatePath, key.export({ type: 'pkcs8', format: 'pem' }), 0o600);
+      // Another process may have been quicker: then its key is the one that is here.
+      const kept = await readOwn();
+      await trust(createPublicKey(kept));
+      return kept;
     }
     if ((found.mode & 0o077) !== 0) {
       throw new MayflyError('E_IMAGE_KEY', `${privatePath} can be read by others: it may not be only yours any more.`);
     }
+    return await readOwn();
+  }
+
+  async function readOwn(): Promise<KeyObject> {
     try {
       const key = createPrivateKey(await readAtMost(privatePath, limits.imageSmallFileBytesMax));
       if (key.asymmetricKeyType !== 'ed25519') throw new Error(`it is for ${key.asymmetricKeyType}`);

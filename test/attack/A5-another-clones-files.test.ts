@@ -8,6 +8,7 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Template } from '../../src/clone/template.ts';
 import type { Machine } from '../../src/clone/vmm/contract.ts';
@@ -25,6 +26,12 @@ before(async () => {
   [one, other] = [await rig.vmm.spawn(template.state), await rig.vmm.spawn(template.state)];
   run = await mkdtemp(join(home, 'a5-'));
   await writeFile(join(run, 'journal'), 'another run\n');
+  // There is evidence to be read: of a run of this home.
+  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+  const counting = fileURLToPath(new URL('../../examples/shell/count.sh', import.meta.url));
+  await promisify(execFile)(process.execPath, [main, 'run', '--exec', counting, '--data', '{"n": 1}'], {
+    timeout: 120_000, env: { ...process.env, MAYFLY_HOME: home },
+  });
 });
 
 after(async () => {
