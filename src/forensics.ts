@@ -145,16 +145,17 @@ export class Forensics {
   }
 }
 
-/** Printable texts of eight or more characters, one a line. */
+/** Printable texts that may be a name, an address or a hash, each once, one a line. */
 function stringsOf(bytes: Buffer): string[] {
-  const found: string[] = [];
+  const found = new Set<string>();
   let units = 0;
-  for (const [text] of bytes.toString('latin1').matchAll(/[ -~]{8,2000}/g)) {
+  for (const [text] of bytes.toString('latin1').matchAll(/[ -~]{6,2000}/g)) {
+    if (!/[\w-]\.[\w-]|@|::|[0-9a-f]{32}/i.test(text) || found.has(text)) continue;
     units += text.length;
-    if (units > limits.observeUnitsMax / 2) break;
-    found.push(text);
+    if (units > limits.guestTextUnitsMax) break;
+    found.add(text);
   }
-  return [found.join('\n')];
+  return [[...found].join('\n')];
 }
 
 export { byWhom };

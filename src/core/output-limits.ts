@@ -71,9 +71,11 @@ export const outputLimits = {
   guestFileBytesMax: 64 * MiB,
   guestContentBytesMax: 512 * MiB,
   /** Reads of one guest's memory: an idle Node clone takes 30,000. */
-  guestReadsMax: 2_000_000,
+  guestReadsMax: 400_000,
   /** Changed memory that is searched for indicators and with YARA, bytes. */
   guestSearchBytesMax: 64 * MiB,
+  /** Texts in it that may be a name, an address or a hash, UTF-16 units. */
+  guestTextUnitsMax: 1 * MiB,
   /** Who has which role, bytes. */
   rolesBytesMax: 64 * KiB,
   /** Guest kernel when unpacked, bytes. Debian 12: 60 MiB. */

@@ -22,6 +22,8 @@ export function kernelLog(kernel: GuestKernel): LogLine[] {
   const head = kernel.word(at('desc_ring.head_id'), 8) & ID_MASK;
   const tail = kernel.word(at('desc_ring.tail_id'), 8) & ID_MASK;
   const lines: LogLine[] = [];
+  // No ring has more than its descriptors.
+  if (head - tail > 1n << BigInt(countBits)) return [];
   for (let id = tail; id <= head && lines.length < limits.guestLogLinesMax; id++) {
     const index = id & ((1n << BigInt(countBits)) - 1n);
     const descriptor = descriptors + index * BigInt(kernel.sizeOf('prb_desc'));
