@@ -18,5 +18,6 @@ test('whoever needs the key first makes it, and everybody has the same', async (
   const ids = new Set(signers.map(({ keyId }) => keyId));
   assert.equal(ids.size, 1);
   assert.deepEqual([...(await openKeys(home, random).trusted()).keys()], [...ids]);
-  assert.deepEqual((await readdir(join(home, 'keys'))).sort(), ['signing.key', 'trusted'], 'nothing half-written stays');
+  const left = (await readdir(join(home, 'keys'))).sort();
+  assert.deepEqual(left, ['signing.key', 'trusted'], 'nothing half-written stays');
 });
