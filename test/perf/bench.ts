@@ -51,7 +51,8 @@ process.stdout.write(`${version}, ${isolation}, ${cpus().length} cores (${cpus()
 if (values.only !== 'images') for (const subject of subjects) await benchmark(world, subject);
 if (values.only !== 'clones') {
   const [node, python] = subjects.map(({ workload }) => workload);
-  const handlers = new Map([['node', node], ['python3', python]].flatMap(([name, workload]) => {
+  const another = await handler('test/perf/functions/unique.mjs');
+  const handlers = new Map([['node', node], ['python3', python], ['another', another]].flatMap(([name, workload]) => {
     return typeof name === 'string' && typeof workload === 'object' ? [[name, workload] as const] : [];
   }));
   await benchImages({
